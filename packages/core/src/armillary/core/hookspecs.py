@@ -45,7 +45,7 @@ class ComponentSpec:
         reference: the work to cite, as text (authors, year, journal or arXiv number); may be empty.
 
     Raises:
-        ValueError: a name or factory of another form, or an empty summary.
+        ValueError: a name or factory of another form, or a summary that is not one line of text.
     """
 
     name: str
@@ -56,13 +56,14 @@ class ComponentSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"component name {self.name!r}: use lower case letters, digits and single hyphens, "
-                'such as "px-mala"'
+                f'component name {self.name!r}: use lower case letters, digits and single hyphens, such as "px-mala"'
             )
         if not isinstance(self.factory, str) or not _FACTORY.fullmatch(self.factory):
             raise ValueError(f'factory {self.factory!r} of {self.name!r}: write "package.module:attribute"')
         if not isinstance(self.summary, str) or not self.summary.strip():
             raise ValueError(f"component {self.name!r} has no summary: say in one line what it is")
+        if "\n" in self.summary.strip():
+            raise ValueError(f"the summary of component {self.name!r} has several lines: {self.summary!r}; give one")
 
 
 @dataclass(frozen=True, slots=True)

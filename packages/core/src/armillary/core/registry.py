@@ -22,6 +22,7 @@ import functools
 import importlib
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "prior": ("isotropic-gaussian",),
         "demo": ("earth",),
     },
-    "armillary-scatter": {"operator": ("first-order-scattering",)},
+    "armillary-scatter": {"transform": ("axisymmetric-wavelets",)},
     "armillary-evidence": {"evidence_estimator": ("lhm",)},
     "armillary-imaging": {"prior": ("l1",), "sampler": ("myula",)},
 }
@@ -123,7 +124,8 @@ class Component:
             hint = ""
             if isinstance(error, ModuleNotFoundError) and error.name:
                 top = error.name.partition(".")[0]
-                hint = f"; the module {top!r} is not installed in this environment"
+                missing = error.name if top in sys.modules else top
+                hint = f"; the module {missing!r} is not installed in this environment"
             raise ComponentImportError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} could not be imported from "
                 f"{self.factory!r}: {type(error).__name__}: {error}{hint}"
@@ -243,7 +245,7 @@ class Registry:
             plugin = entry_point.load()
             self._check_hooks(plugin)
             self._manager.register(plugin, name=plugin_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that exits at import must not end its host either
             if self._manager.has_plugin(plugin_name):
                 self._manager.unregister(name=plugin_name)
             self._fail(entry_point, distribution, version, f"{type(error).__name__}: {error}", error)
@@ -273,18 +275,32 @@ class Registry:
                     for spec in specs:
                         if not isinstance(spec, ComponentSpec):
                             raise TypeError(f"{hook} gave {type(spec).__name__}, not ComponentSpec")
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._fail(entry_point, distribution, version, f"{hook}: {type(error).__name__}: {error}", error)
                     continue
                 found += [
-                    Component(kind, s.name, s.factory, s.summary, s.reference, distribution, version, entry_point.name)
+                    Component(
+                        kind,
+                        s.name,
+                        s.factory,
+                        s.summary,
+                        s.reference,
+                        distribution,
+                        version,
+                        entry_point.name,
+                    )
                     for s in specs
                 ]
         order = list(KINDS)
         return sorted(found, key=lambda c: (order.index(c.kind), c.name, c.distribution))
 
     def _fail(
-        self, entry_point: metadata.EntryPoint, distribution: str, version: str, message: str, error: Exception
+        self,
+        entry_point: metadata.EntryPoint,
+        distribution: str,
+        version: str,
+        message: str,
+        error: BaseException,
     ) -> None:
         text = "".join(traceback.format_exception(error))
         failure = PluginFailure(distribution, version, entry_point.name, entry_point.value, message, text)
@@ -296,9 +312,7 @@ class Registry:
         message = f"no installed distribution offers the {kind} {name!r}"
         for distribution, kinds in _PROVIDED_BY.items():
             if short in kinds.get(kind, ()):
-                message += f": `pip install {distribution}` brings it"
-                if _normalise(distribution) in self._disabled:
-                    message += f" (it is disabled here by ARMILLARY_DISABLE_PLUGINS: remove {distribution!r} from it)"
+                message += f": {self._remedy(distribution)}"
                 break
         else:
             names = sorted({c.name for c in self.components(kind)})
@@ -310,6 +324,14 @@ class Registry:
             failed = "; ".join(str(failure) for failure in self._failures)
             message += f". Plugins that did not load: {failed}"
         return message
+
+    def _remedy(self, distribution: str) -> str:
+        disabled = sorted(d for d in self._disabled if d.partition(":")[0] == distribution)
+        if disabled:
+            return f"{distribution} brings it, and ARMILLARY_DISABLE_PLUGINS leaves out {disabled[0]!r}: remove that"
+        if any(_normalise(failure.distribution) == distribution for failure in self._failures):
+            return f"{distribution} brings it, and did not load"
+        return f"`pip install {distribution}` brings it"
 
 
 @functools.cache
@@ -359,8 +381,9 @@ def _normalise(name: str) -> str:
 
 
 def _provider(entry_point: metadata.EntryPoint) -> tuple[str, str]:
-    dist = entry_point.dist
-    return (dist.name, dist.version) if dist is not None else ("unknown distribution", "?")
+    # A distribution that lost its METADATA, as a broken uninstallation leaves it, has neither name nor version.
+    fields = {} if entry_point.dist is None else entry_point.dist.metadata
+    return fields.get("Name") or "unknown distribution", fields.get("Version") or "?"
 
 
 def _in_order(entry_points: Iterable[metadata.EntryPoint]) -> list[metadata.EntryPoint]:
