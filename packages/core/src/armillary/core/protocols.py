@@ -159,6 +159,17 @@ class Target(Protocol):
     def traits(self) -> frozenset[str]:
         """The optional capabilities that are there, by the names of their attributes."""
 
+    @property
+    def dim(self) -> int:
+        """The number of unconstrained parameters."""
+
+    @property
+    def structure(self) -> PyTree:
+        """A position's pytree, with a `jax.ShapeDtypeStruct` for each array."""
+
+    def initial_position(self, key: jax.Array) -> PyTree:
+        """A position to start a chain from."""
+
     def log_prior(self, position: PyTree) -> Array:
         """The log prior density of an unconstrained position, Jacobian included."""
 

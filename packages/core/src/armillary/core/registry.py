@@ -381,9 +381,11 @@ def _normalise(name: str) -> str:
 
 
 def _provider(entry_point: metadata.EntryPoint) -> tuple[str, str]:
-    # A distribution that lost its METADATA, as a broken uninstallation leaves it, has neither name nor version.
-    fields = {} if entry_point.dist is None else entry_point.dist.metadata
-    return fields.get("Name") or "unknown distribution", fields.get("Version") or "?"
+    dist = entry_point.dist
+    if dist is None:
+        return "unknown distribution", "?"
+    # One that lost its METADATA, as a broken uninstallation leaves it, has neither name nor version.
+    return dist.metadata.get("Name") or "unknown distribution", dist.metadata.get("Version") or "?"
 
 
 def _in_order(entry_points: Iterable[metadata.EntryPoint]) -> list[metadata.EntryPoint]:

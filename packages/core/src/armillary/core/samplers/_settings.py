@@ -1,0 +1,23 @@
+"""Checks of sampler settings, made before anything is traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def positive(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is a positive number (or an array, which may be traced)."""
+    if isinstance(value, bool) or (isinstance(value, (int, float)) and not 0 < value < float("inf")):
+        raise ValueError(f"{name}={value!r}: expected a positive finite number")
+
+
+def fraction(name: str, value: float) -> None:
+    """Raise ValueError unless ``0 < value < 1``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise ValueError(f"{name}={value!r}: expected a number between 0 and 1, both excluded")
+
+
+def count(name: str, value: int, least: int = 1) -> None:
+    """Raise ValueError unless ``value`` is a whole number, not below ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
