@@ -1,0 +1,26 @@
+import contextlib
+import doctest
+import importlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+MODULES = ["_l1", "_myula", "_samplers"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    results = doctest.testmod(importlib.import_module(f"armillary.imaging.{name}"))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_readme_example_prints_what_it_says():
+    code, output = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README.read_text(), re.DOTALL).groups()
+    found = io.StringIO()
+    with contextlib.redirect_stdout(found):
+        exec(compile(code, str(README), "exec"), {"__name__": "__main__"})
+    assert found.getvalue() == output
