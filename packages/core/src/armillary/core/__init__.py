@@ -8,12 +8,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import hookspecs as hookspecs, protocols as protocols, registry as registry
+from . import hookspecs as hookspecs
+from . import protocols as protocols
+from . import registry as registry
 from ._evidence import Evidence as Evidence
-from .hookspecs import ComponentSpec as ComponentSpec, ReportSection as ReportSection, hookimpl as hookimpl
+from .hookspecs import ComponentSpec as ComponentSpec
+from .hookspecs import ReportSection as ReportSection
+from .hookspecs import hookimpl as hookimpl
 
 if TYPE_CHECKING:
-    from ._compare import Comparison as Comparison, compare as compare
+    from ._compare import Comparison as Comparison
+    from ._compare import compare as compare
     from ._infer import infer as infer
     from ._kernel import BlackJAXKernel as BlackJAXKernel
     from ._report import write_report as write_report

@@ -118,10 +118,14 @@ class BlackJAXKernel(MCMCKernel):
                 "SamplingAlgorithm, or a SamplingAlgorithm"
             )
         if isinstance(sampler, type):
-            raise TypeError(f"sampler={sampler.__name__}: this is the class; make an object of it, {sampler.__name__}()")
+            raise TypeError(
+                f"sampler={sampler.__name__}: this is the class; make an object of it, {sampler.__name__}()"
+            )
         self._sampler = sampler
         self._num_warmup = 0
-        self._sample_fn: Callable[..., Any] | None = None  # numpyro's MCMC looks at this to know whether init was called
+        self._sample_fn: Callable[..., Any] | None = (
+            None  # numpyro's MCMC looks at this to know whether init was called
+        )
 
     @property
     def model(self) -> Callable[..., Any] | None:

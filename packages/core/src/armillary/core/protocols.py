@@ -232,7 +232,5 @@ class EvidenceEstimator(Protocol):
     number.
     """
 
-    def __call__(
-        self, key: jax.Array, samples: PyTree, log_density: Callable[[PyTree], Array]
-    ) -> Evidence:
+    def __call__(self, key: jax.Array, samples: PyTree, log_density: Callable[[PyTree], Array]) -> Evidence:
         """The evidence with its error and diagnostics."""

@@ -5,8 +5,11 @@ Each satisfies `armillary.core.protocols.Sampler`: ``build(target)`` is a `black
 """
 
 from ._chees import ChEES as ChEES
-from ._hamiltonian import BlackJAXHMC as BlackJAXHMC, BlackJAXNUTS as BlackJAXNUTS
-from ._langevin import MALA as MALA, MCLMC as MCLMC
+from ._hamiltonian import BlackJAXHMC as BlackJAXHMC
+from ._hamiltonian import BlackJAXNUTS as BlackJAXNUTS
+from ._langevin import MALA as MALA
+from ._langevin import MCLMC as MCLMC
 from ._nested import NestedSliceSampling as NestedSliceSampling
-from ._numpyro import HMC as HMC, NUTS as NUTS
+from ._numpyro import HMC as HMC
+from ._numpyro import NUTS as NUTS
 from ._tempered import TemperedSMC as TemperedSMC

@@ -105,9 +105,7 @@ class MCLMC:
         _settings.positive("momentum_decoherence_length", self.momentum_decoherence_length)
         _settings.positive("desired_energy_var", self.desired_energy_var)
 
-    def build(
-        self, target: Target, *, step_size: Any = None, L: Any = None, inverse_mass_matrix: Any = 1.0
-    ) -> Any:
+    def build(self, target: Target, *, step_size: Any = None, L: Any = None, inverse_mass_matrix: Any = 1.0) -> Any:
         """The algorithm, with what the tuning found or the settings."""
         if target.dim < 2:
             raise ValueError("mclmc needs at least 2 parameters, and this target has 1: use nuts")

@@ -62,9 +62,7 @@ def finish(
     position = take(particles, jnp.argmax(log_weights))
     effective_size = jnp.exp(-jax.nn.logsumexp(2 * log_weights))
     logdensity = target.log_density(position)
-    return ParticlesState(
-        position, logdensity, particles, log_weights, log_z, log_z_err, effective_size, converged
-    )
+    return ParticlesState(position, logdensity, particles, log_weights, log_z, log_z_err, effective_size, converged)
 
 
 def draw(target: Target, key: jax.Array, state: ParticlesState) -> tuple[ParticlesState, ParticlesInfo]:

@@ -1,0 +1,3 @@
+"""The HTML report of a run."""
+
+from ._write import write_report as write_report
