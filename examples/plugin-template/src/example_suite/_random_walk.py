@@ -1,0 +1,55 @@
+"""Random-walk Metropolis, as a BlackJAX algorithm behind an Armillary sampler."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from blackjax.base import SamplingAlgorithm
+from blackjax.util import generate_gaussian_noise
+from jax import Array
+from jax.typing import ArrayLike
+
+
+class RandomWalkState(NamedTuple):
+    """A position and its log-density."""
+
+    position: dict[str, Array]
+    logdensity: Array
+
+
+class RandomWalkInfo(NamedTuple):
+    """What happened to the proposal."""
+
+    acceptance_rate: Array
+    is_accepted: Array
+
+
+@dataclass(frozen=True)
+class RandomWalk:
+    """Random-walk Metropolis: a Gaussian step from where the chain is, taken with probability min(1, p'/p).
+
+    Args:
+        scale: the standard deviation of the step in each unconstrained parameter.
+    """
+
+    scale: float = 1.0
+    traits: ClassVar[frozenset[str]] = frozenset()  # it needs a log-density and nothing more
+
+    def build(self, target, *, scale: ArrayLike | None = None) -> SamplingAlgorithm:
+        """The algorithm on a target."""
+        width = self.scale if scale is None else scale
+
+        def init(position, rng_key=None):
+            return RandomWalkState(position, target.log_density(position))
+
+        def step(rng_key, state):
+            key_move, key_accept = jax.random.split(rng_key)
+            move = generate_gaussian_noise(key_move, state.position, sigma=width)
+            proposed = init(jax.tree.map(jnp.add, state.position, move))
+            rate = jnp.minimum(jnp.exp(proposed.logdensity - state.logdensity), 1.0)
+            accepted = jax.random.uniform(key_accept) < rate  # False where the rate is NaN
+            return jax.tree.map(partial(jnp.where, accepted), proposed, state), RandomWalkInfo(rate, accepted)
+
+        return SamplingAlgorithm(init, step)
