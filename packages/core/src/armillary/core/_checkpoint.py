@@ -68,14 +68,14 @@ class Checkpoint:
         """Write the draws of a chunk (None in the warm-up), and the state after it and ``steps`` steps in all."""
         if draws is not None:
             self._write(f"draws-{chunk:06d}.zarr", draws)
-        self._write(f"state-{chunk:06d}.zarr", (np.asarray(steps), state))
+        self._write(f"state-{chunk:06d}.zarr", (np.asarray(steps, np.int32), state))
         for old in self.path.glob("state-*.zarr"):
             if old.name != f"state-{chunk:06d}.zarr":
                 shutil.rmtree(old)
 
     def load_state(self, chunk: int, like: PyTree) -> tuple[int, PyTree]:
         """The steps made and the state after a chunk, with the structure, dtypes and key types of ``like``."""
-        steps, state = self._read(f"state-{chunk:06d}.zarr", (np.asarray(0), like))
+        steps, state = self._read(f"state-{chunk:06d}.zarr", (np.zeros((), np.int32), like))
         return int(steps), state
 
     def load_draws(self, chunk: int, like: PyTree) -> PyTree | None:

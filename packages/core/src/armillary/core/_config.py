@@ -50,7 +50,7 @@ class Config:
     num_samples: int = 1000
     num_chains: int = 4
     chain_method: str = "vectorized"
-    checkpoint_every: int = 100
+    checkpoint_every: int | None = None
     precision: str = "float64"
     output: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +67,8 @@ class Config:
             answer["evidence"] = {"name": self.evidence, **self.evidence_options}
         for key in (*_INTEGERS, "chain_method", "precision"):
             answer[key] = getattr(self, key)
+        if self.checkpoint_every is None:
+            del answer["checkpoint_every"]
         return {**answer, "versions": dict(self.versions)}
 
 

@@ -28,6 +28,7 @@ def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dic
     latent = _check(sites)
     # The values of numpyro.param and mutable sites are fixed at their first ones, as NumPyro's own samplers do.
     fixed = {name: site["value"] for name, site in sites.items() if site["type"] in ("param", "mutable")}
+    unseeded = handlers.substitute(model, data=fixed)
     seeded = handlers.substitute(seeded, data=fixed)
 
     def log_probs(position: PyTree) -> dict[str, Array]:
@@ -49,7 +50,7 @@ def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dic
         return total(position, lambda name: name not in latent and name not in jacobians)
 
     def sample_prior(key: jax.Array) -> PyTree:
-        drawn = handlers.trace(handlers.seed(handlers.substitute(model, data=fixed), key)).get_trace(*args, **kwargs)
+        drawn = handlers.trace(handlers.seed(unseeded, key)).get_trace(*args, **kwargs)
         return unconstrain({name: drawn[name]["value"] for name in latent})
 
     def constrain(position: PyTree) -> PyTree:
@@ -68,7 +69,7 @@ def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dic
     proximable = {name: p for name, site in latent.items() if (p := _prox_of(site["fn"]))}
     optional: dict[str, Any] = {}
     if proximable:
-        _check_proximable(proximable, latent, sites, lambda key: _fixed_parameters(seeded, args, kwargs, latent, key))
+        _check_proximable(proximable, latent, lambda key: _parameters(unseeded, args, kwargs, latent, key))
 
         def smooth_log_density(position: PyTree) -> Array:
             return total(position, lambda name: name not in proximable)
@@ -147,7 +148,7 @@ def _is_improper(distribution: Distribution) -> bool:
     return isinstance(_base(distribution), numpyro.distributions.ImproperUniform)
 
 
-def _fixed_parameters(
+def _parameters(
     model: Callable[..., Any], args: tuple, kwargs: dict, latent: dict[str, Site], key: jax.Array
 ) -> dict[str, list[Array]]:
     sites = handlers.trace(handlers.seed(model, key)).get_trace(*args, **kwargs)
@@ -157,7 +158,6 @@ def _fixed_parameters(
 def _check_proximable(
     proximable: dict[str, Any],
     latent: dict[str, Site],
-    sites: dict[str, Site],
     parameters: Callable[[jax.Array], dict[str, list[Array]]],
 ) -> None:
     for name in proximable:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from armillary.core import registry
 
-from ._run import REPORT, comparison_of, set_precision
+from ._run import REPORT, save, set_precision
 
 
 def run_demo(name: str, directory: Path) -> None:
@@ -20,15 +20,16 @@ def run_demo(name: str, directory: Path) -> None:
     set_precision("float64")
     from rich.console import Console
 
-    from armillary.core import write_report
+    from armillary.core import compare, write_report
 
     console = Console()
     directory.mkdir(parents=True, exist_ok=True)
     results = dict(component.load()(directory, console=console))
     for model, tree in results.items():
-        tree.to_zarr(directory / f"{model}.zarr", mode="w")
-    comparison = comparison_of(results)
-    if comparison is not None:
+        save(tree, directory / f"{model}.zarr")
+    comparison = None
+    if all("evidence" in tree.children for tree in results.values()):
+        comparison = compare(results)
         console.print(comparison)
     with console.status("Writing the report"):
         write_report(results, directory / REPORT, title=component.summary, comparison=comparison)

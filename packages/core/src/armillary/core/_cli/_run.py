@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from armillary.core import registry
-from armillary.core._config import Config, ConfigError, load
+from armillary.core._config import Config, load
 
 if TYPE_CHECKING:
     import xarray as xr
 
 RESULT = "result.zarr"
+CHECKPOINT = "checkpoint"
 REPORT = "report.html"
 
 
@@ -41,8 +42,11 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
     """
     config = load(path)
     directory = output or _own_output(config)
-    if (directory / RESULT).exists() and not resume:
-        raise FileExistsError(f"{directory / RESULT} is there already: choose another --output, or remove it")
+    for there, advice in ((RESULT, ""), (CHECKPOINT, "continue it with --resume, ")):
+        if (directory / there).exists() and not resume:
+            raise FileExistsError(
+                f"{directory / there} is there already: {advice}choose another --output, or remove it"
+            )
 
     set_precision(config.precision)
     # All that needs JAX comes after this line, the user's model included.
@@ -55,10 +59,9 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
     check_options(config)
     resolved = dataclasses.replace(relative(config, file, directory), versions=_versions(config))
     _note_versions(config, resolved)
-    if resume:
-        _check_same(resolved, directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _write(resolved)
+    if not resolved.path.exists():
+        _write(resolved)  # now, for a run that is cut short; and again when the draws are those of this config
 
     import jax
 
@@ -75,13 +78,14 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
             num_samples=config.num_samples,
             num_chains=config.num_chains,
             chain_method=config.chain_method,
-            checkpoint=directory / "checkpoint",
+            checkpoint=directory / CHECKPOINT,
             checkpoint_every=config.checkpoint_every,
             resume=resume,
             progress_bar=not quiet,
         )
-        tree.to_zarr(directory / RESULT, mode="w")
-        write_report(tree, directory / REPORT, title=directory.resolve().name)
+        _write(resolved)
+        save(tree, directory / RESULT)
+        write_report(tree, directory / REPORT)
     except KeyboardInterrupt:
         command = shlex.join(["armillary", "run", str(path), "--output", str(directory), "--resume"])
         print(f"\narmillary: interrupted; continue with `{command}`", file=sys.stderr)
@@ -103,22 +107,14 @@ def rewrite_report(directory: Path) -> Path:
 
     from armillary.core import write_report
 
-    results = {store.stem: xr.open_datatree(store, engine="zarr") for store in stores}
-    title = directory.resolve().name
-    if [store.name for store in stores] == [RESULT]:
-        write_report(results["result"], directory / REPORT, title=title)
-    else:
-        write_report(results, directory / REPORT, title=title, comparison=comparison_of(results))
+    results = {store.stem: xr.open_datatree(store, engine="zarr", consolidated=False) for store in stores}
+    write_report(results["result"] if set(results) == {"result"} else results, directory / REPORT)
     return directory / REPORT
 
 
-def comparison_of(results: dict[str, xr.DataTree]) -> object | None:
-    """The comparison of the results, where there are two or more and each has an evidence."""
-    if len(results) < 2 or not all("evidence" in tree.children for tree in results.values()):
-        return None
-    from armillary.core import compare
-
-    return compare(results)
+def save(tree: xr.DataTree, store: Path) -> None:
+    """Store a result; without consolidated metadata, which Zarr 3 does not specify."""
+    tree.to_zarr(store, mode="w", consolidated=False)
 
 
 def set_precision(precision: str) -> None:
@@ -163,19 +159,6 @@ def _note_versions(config: Config, resolved: Config) -> None:
                 f"armillary: {config.path} was resolved with {name} {version}, here is {now or 'none'}: "
                 "the draws may differ",
                 file=sys.stderr,
-            )
-
-
-def _check_same(resolved: Config, directory: Path) -> None:
-    """Refuse to continue a run under another config than it began with."""
-    if not (directory / "config.yaml").is_file():
-        raise FileNotFoundError(f"{directory}: nothing to resume; run without --resume")
-    before = load(directory / "config.yaml").resolved()
-    for key, value in resolved.resolved().items():
-        if key != "versions" and before.get(key) != value:
-            raise ConfigError(
-                f"{directory / 'config.yaml'}: {key} = {before.get(key)!r} when the run began, now {value!r}: "
-                "resume with the same config, or choose another --output"
             )
 
 

@@ -151,9 +151,7 @@ def _below(value: float, good: float, fair: float) -> Status:
     return Status.FAIR if value < fair else Status.BAD
 
 
-_ADVICE_R_HAT = (
-    "The chains do not agree yet: run them longer (num_warmup, num_samples), or reparameterise the model."
-)
+_ADVICE_R_HAT = "The chains do not agree yet: run them longer (num_warmup, num_samples), or reparameterise the model."
 _ADVICE_ESS = "There are few effective draws, so means and tails are uncertain: raise num_samples."
 _ADVICE_DIVERGENCES = (
     "The sampler met curvature that it could not follow, which can bias the draws: raise target_accept_prob, "

@@ -121,7 +121,7 @@ def pairs(scalars: list[Scalar], diverging: np.ndarray | None) -> str:
                     axes.hist(flat[row], bins=30, color=COLOURS[0], histtype="stepfilled", alpha=0.7)
                     axes.set_yticks([])
                 else:
-                    axes.plot(flat[column, some], flat[row, some], ".", ms=2, alpha=0.35, color=COLOURS[0], mec="none")
+                    axes.plot(flat[column, some], flat[row, some], ".", ms=3, alpha=0.5, color=COLOURS[0], mec="none")
                     axes.plot(flat[column, bad], flat[row, bad], "x", ms=4, color=ALARM)
                 _edges(axes, scalars, row, column)
         figure.align_labels()

@@ -7,7 +7,7 @@ from html import escape
 
 from armillary.core.hookspecs import ReportSection
 
-# The policy lets the page load nothing: one file, to be kept and sent as it is. Script in a plugin's section is not run.
+# The policy lets the page load nothing: it is one file, to be kept and sent. Nor does it run script.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -96,7 +96,7 @@ code { font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans 
   section { padding: .9rem .8rem; }
   h1 { font-size: 1.4rem; }
 }
-@media print { body { max-width: none; background: none; } section { break-inside: avoid-page; } nav { display: none; } }
+@media print { body { max-width: none; background: none; } nav { display: none; } }
 """
 
 
@@ -109,9 +109,7 @@ def page(title: str, subtitle: str, sections: Iterable[ReportSection]) -> str:
         f'<h2 id="heading-{i}">{escape(s.title)}</h2>\n{s.html}\n</section>'
         for i, s in enumerate(sections)
     )
-    return _PAGE.format(
-        title=escape(title), subtitle=escape(subtitle), style=_STYLE, links=links, sections=bodies
-    )
+    return _PAGE.format(title=escape(title), subtitle=escape(subtitle), style=_STYLE, links=links, sections=bodies)
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, best: int | None = None) -> str:

@@ -13,7 +13,8 @@ import optax
 from blackjax.mcmc.dynamic_hmc import halton_sequence
 from jaxtyping import PyTree
 
-from ..protocols import Adaptation, Target
+from armillary.core.protocols import Adaptation, Target
+
 from . import _settings
 from ._langevin import TunedState
 

@@ -14,7 +14,8 @@ from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import PyTree
 
-from ..protocols import Adaptation, Target
+from armillary.core.protocols import Adaptation, Target
+
 from . import _settings
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import PyTree
 
-from ..protocols import Adaptation, Target
+from armillary.core.protocols import Adaptation, Target
+
 from . import _settings
 
 

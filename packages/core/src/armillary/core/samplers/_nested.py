@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..protocols import Target
+from armillary.core.protocols import Target
+
 from . import _particles, _settings
 
 # How many random sequences of prior volumes the error of the evidence is estimated from.

@@ -11,7 +11,8 @@ import jax
 import numpyro.infer
 from jaxtyping import Array, PyTree
 
-from ..protocols import Adaptation, Target
+from armillary.core.protocols import Adaptation, Target
+
 from . import _settings
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..protocols import Target
+from armillary.core.protocols import Target
 
 
 class ParticlesState(NamedTuple):

@@ -13,7 +13,8 @@ from blackjax.smc import adaptive_tempered, resampling
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ..protocols import Target
+from armillary.core.protocols import Target
+
 from . import _particles, _settings
 
 _MAX_TEMPERATURES = 1000
