@@ -66,15 +66,18 @@ def convergence(samples: Float[np.ndarray, "chain draw dim"]) -> tuple[float, fl
     from arviz_stats.base import array_stats
 
     axes = {"chain_axis": 0, "draw_axis": 1}
-    rhat = array_stats.rhat(samples, **axes) if samples.shape[0] > 1 else array_stats.rhat(samples, **axes, method="split")
-    return float(np.max(rhat)), float(np.min(array_stats.ess(samples, **axes, method="bulk")))
+    if len(samples) == 1:  # the two halves of the only chain, which is all that there is to compare
+        samples = samples[0, : samples.shape[1] // 2 * 2].reshape(2, -1, samples.shape[2])
+    r_hat, ess = array_stats.rhat(samples, **axes), array_stats.ess(samples, **axes)
+    return float(np.max(r_hat)), float(np.min(ess))
 
 
 def pareto_k(log_weights: np.ndarray) -> float:
     """The shape of the generalised Pareto distribution fitted to the largest weights."""
     from arviz_stats.base import array_stats
 
-    return float(array_stats.psislw(log_weights.ravel())[1])
+    # ArviZ takes log-likelihoods, whose weights are their inverses.
+    return float(array_stats.psislw(-log_weights.ravel())[1])
 
 
 def _effective_draws(values: Float[np.ndarray, "chain draw"]) -> float:

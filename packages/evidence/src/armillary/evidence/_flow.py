@@ -55,7 +55,9 @@ class Whitener(eqx.Module):
         """
         n, dim = samples.shape
         advice = (
-            "; give more draws, or remove a parameter that is a function of the others" if n > dim else "; give more draws"
+            "; give more draws, or remove a parameter that is a function of the others"
+            if n > dim
+            else "; give more draws"
         )
         if n <= dim:
             raise ValueError(f"samples: {n} training draws do not determine a covariance in {dim} dimensions{advice}")

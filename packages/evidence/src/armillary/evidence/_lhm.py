@@ -103,10 +103,15 @@ class LearnedHarmonicMean:
         rounding = _rounding(log_density)
         log_post = np.asarray(log_density, np.float64)
         check_samples(x, log_post)
-        warnings = _warn_convergence(x)
-        diagnostics: dict[str, Any] = {"num_chains": x.shape[0], "num_draws": x.shape[1], "dim": x.shape[2]}
-        diagnostics["max_r_hat"], diagnostics["min_ess"], convergence_warnings = warnings
-        notes: list[str] = [*convergence_warnings]
+        r_hat, ess = _chains.convergence(x)
+        diagnostics: dict[str, Any] = {
+            "num_chains": x.shape[0],
+            "num_draws": x.shape[1],
+            "dim": x.shape[2],
+            "max_r_hat": r_hat,
+            "min_ess": ess,
+        }
+        notes = _warn_convergence(r_hat, ess)
         if len(x) < _MIN_CHAINS:
             number = -(-_MIN_CHAINS // len(x))
             notes.append(
@@ -227,19 +232,18 @@ def _rounding(log_density: np.ndarray) -> float:
     return float(np.finfo(values.dtype).eps * np.max(np.abs(values), initial=0.0))
 
 
-def _warn_convergence(samples: np.ndarray) -> tuple[float, float, list[str]]:
-    r_hat, ess = _chains.convergence(samples)
+def _warn_convergence(r_hat: float, ess: float) -> list[str]:
     found = []
     if not r_hat <= 1.01:
         found.append(f"the chains have not converged: the largest R-hat is {r_hat:.3f}, above 1.01. Run them longer")
     if not ess >= 400:
         found.append(f"the smallest effective sample size is {ess:.0f}, below 400. Run the chains longer")
-    return r_hat, ess, found
+    return found
 
 
 def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any], flow: str) -> list[str]:
     found = []
-    advice = "Do not trust the error: give more draws, or a lower temperature"
+    advice = "Do not trust the error: give more draws, or another temperature"
     if statistics.kurtosis > 10:
         found.append(f"the kurtosis of the chains' means is {statistics.kurtosis:.1f}, above 10. {advice}")
     if statistics.variance_ratio > 2 * statistics.variance_ratio_reference:
