@@ -4,7 +4,7 @@
     data:
       y: y.npy                    # also data.npz:y, table.csv:column, a number, a list
       scale: 2.0
-    sampler: {name: nuts, target_accept_prob: 0.9}
+    sampler: {name: nuts, target_acceptance_rate: 0.9}
     evidence: lhm
     num_samples: 2000
 

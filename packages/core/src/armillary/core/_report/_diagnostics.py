@@ -129,11 +129,18 @@ def _ess(frame: pd.DataFrame) -> list[Measure]:
     return answer
 
 
-def _divergences(tree: xr.DataTree) -> list[Measure]:
+def diverging(tree: xr.DataTree) -> np.ndarray | None:
+    """Which draws diverged, of shape ``(chain, draw)``; None where the sampler does not say."""
     if "sample_stats" not in tree.children or "diverging" not in tree["sample_stats"].data_vars:
+        return None
+    return np.asarray(tree["sample_stats"]["diverging"]).astype(bool)
+
+
+def _divergences(tree: xr.DataTree) -> list[Measure]:
+    marks = diverging(tree)
+    if marks is None:
         return []
-    diverging = np.asarray(tree["sample_stats"]["diverging"])
-    count, of = int(diverging.sum()), diverging.size
+    count, of = int(marks.sum()), marks.size
     if count == 0:
         return [Measure("Divergences", "0", f"of {of:,} draws; good at 0", Status.GOOD)]
     status = Status.FAIR if count < DIVERGING_FAIR * of else Status.BAD
@@ -154,6 +161,6 @@ def _below(value: float, good: float, fair: float) -> Status:
 _ADVICE_R_HAT = "The chains do not agree yet: run them longer (num_warmup, num_samples), or reparameterise the model."
 _ADVICE_ESS = "There are few effective draws, so means and tails are uncertain: raise num_samples."
 _ADVICE_DIVERGENCES = (
-    "The sampler met curvature that it could not follow, which can bias the draws: raise target_accept_prob, "
+    "The sampler met curvature that it could not follow, which can bias the draws: raise its target acceptance rate, "
     "or reparameterise the model (a non-centred form often helps)."
 )

@@ -27,7 +27,7 @@ MAX_PARAMETERS = 8
 MAX_CHAINS = len(COLOURS)
 MAX_POINTS = 1000
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,

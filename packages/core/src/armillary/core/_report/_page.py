@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from armillary.core.hookspecs import ReportSection
@@ -91,6 +92,8 @@ pre {
   background: var(--page); border: 1px solid var(--line); border-radius: 6px; padding: .75rem; overflow-wrap: normal;
 }
 code { font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+pre code { font-size: inherit; }
+section > :last-child, section > :last-child > :last-child { margin-bottom: 0; }
 @media (max-width: 34rem) {
   body { padding: 1rem .6rem 2rem; }
   section { padding: .9rem .8rem; }
@@ -112,25 +115,39 @@ def page(title: str, subtitle: str, sections: Iterable[ReportSection]) -> str:
     return _PAGE.format(title=escape(title), subtitle=escape(subtitle), style=_STYLE, links=links, sections=bodies)
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, best: int | None = None) -> str:
+@dataclass(frozen=True)
+class Marked:
+    """A cell of a table with a CSS class, such as ``"bad"``."""
+
+    text: str
+    style: str
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str | Marked]], *, best: int | None = None) -> str:
     """A table that scrolls by itself where the page is narrow; the first cell of a row is its heading.
 
     Args:
         caption: what it holds, for a reader who does not see it.
         head: the headings of the columns.
-        rows: the cells, as text.
+        rows: the cells, as text, the first of each plain.
         best: the row to set in bold.
     """
     heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     body = []
     for i, (first, *others) in enumerate(rows):
-        cells = "".join(f"<td>{escape(text)}</td>" for text in others)
+        cells = "".join(map(_cell, others))
         row = '<tr class="best">' if i == best else "<tr>"
-        body.append(f'{row}<th scope="row">{escape(first)}</th>{cells}</tr>')
+        body.append(f'{row}<th scope="row">{escape(str(first))}</th>{cells}</tr>')
     return (
         f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">\n<table>\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table>\n</div>"
     )
+
+
+def _cell(cell: str | Marked) -> str:
+    if isinstance(cell, Marked):
+        return f'<td class="{escape(cell.style)}">{escape(cell.text)}</td>'
+    return f"<td>{escape(cell)}</td>"
 
 
 def note(text: str) -> str:
