@@ -54,13 +54,10 @@ class Whitener(eqx.Module):
             ValueError: there are too few samples for a covariance, or they do not vary in some direction.
         """
         n, dim = samples.shape
-        advice = (
-            "; give more draws, or remove a parameter that is a function of the others"
-            if n > dim
-            else "; give more draws"
-        )
         if n <= dim:
-            raise ValueError(f"samples: {n} training draws do not determine a covariance in {dim} dimensions{advice}")
+            raise ValueError(
+                f"samples: {n} training draws do not determine a covariance in {dim} dimensions; give more draws"
+            )
         loc = samples.mean(0)
         covariance = np.atleast_2d(np.cov(samples, rowvar=False))
         # Scaled to a correlation matrix first, so that the units of the parameters do not decide whether it is
@@ -71,7 +68,10 @@ class Whitener(eqx.Module):
                 raise np.linalg.LinAlgError
             factor = np.linalg.cholesky(covariance / np.outer(scale, scale))
         except np.linalg.LinAlgError:
-            raise ValueError(f"samples: the covariance of the {n} training draws is singular{advice}") from None
+            raise ValueError(
+                f"samples: the covariance of the {n} training draws is singular; give more draws, or remove the parameter "
+                "that does not vary or is a function of the others"
+            ) from None
         return cls(loc, scale[:, None] * factor)
 
     def __call__(self, samples: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:

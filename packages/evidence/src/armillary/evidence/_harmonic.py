@@ -100,7 +100,8 @@ def harmonic_mean_statistics(
     phi, post = _chains("log_phi", log_phi), _chains("log_post", log_post)
     if [len(c) for c in phi] != [len(c) for c in post]:
         raise ValueError(
-            f"log_phi has chains of {_lengths(phi)} draws and log_post of {_lengths(post)}: give both for the same draws"
+            f"log_phi has chains of {_lengths(phi)} draws and log_post of {_lengths(post)}: give both for "
+            "the same draws"
         )
     if len(phi) < 2:
         raise ValueError("one chain: its variance is not known; split it into blocks, as more chains")

@@ -69,7 +69,8 @@ class LearnedHarmonicMean:
             raise ValueError(f"flow={self.flow!r}: it is one of {', '.join(map(repr, FLOWS))}")
         if not 0.5 <= self.train_fraction < 1:
             raise ValueError(
-                f"train_fraction={self.train_fraction}: it is at least 0.5 and less than 1 (0.5 is two folds, 0.75 four)"
+                f"train_fraction={self.train_fraction}: it is at least 0.5 and less than 1 "
+                "(0.5 is two folds, 0.75 four)"
             )
         if self.temperature is not None and not 0 < self.temperature <= 1:
             raise ValueError(
@@ -115,8 +116,8 @@ class LearnedHarmonicMean:
         if len(x) < _MIN_CHAINS:
             number = -(-_MIN_CHAINS // len(x))
             notes.append(
-                f"only {len(x)} chain{'s' if len(x) > 1 else ''}: cut into {number} blocks each, which stand for chains; "
-                f"that they have converged to one another is not known. Run {_MIN_CHAINS} chains or more"
+                f"only {len(x)} chain{'s' if len(x) > 1 else ''}: cut into {number} blocks each, which stand for "
+                f"chains; that they have converged to one another is not known. Run {_MIN_CHAINS} chains or more"
             )
             x, log_post = _block(x, number), _block(log_post, number)
             diagnostics["blocks_as_chains"] = len(x)
@@ -253,8 +254,8 @@ def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any], flow:
         )
     if diagnostics["pareto_k"] > 0.7:
         found.append(
-            f"the largest ratios have a Pareto shape of {diagnostics['pareto_k']:.2f}, above 0.7: a few draws decide the "
-            "result. Give more draws; in many dimensions with a temperature nearer to 1"
+            f"the largest ratios have a Pareto shape of {diagnostics['pareto_k']:.2f}, above 0.7: a few draws decide "
+            "the result. Give more draws; in many dimensions with a temperature nearer to 1"
         )
     if diagnostics["effective_ratios"] < 100:
         found.append(
@@ -268,13 +269,13 @@ def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any], flow:
         )
     if diagnostics["rounding"] > 0.01:
         found.append(
-            f"the log-density is rounded to {diagnostics['rounding']:.2g} nats in single precision. Compute it in double: "
-            "put the line `numpyro.enable_x64()` first"
+            f"the log-density is rounded to {diagnostics['rounding']:.2g} nats in single precision. Compute it in "
+            "double: put the line `numpyro.enable_x64()` first"
         )
     if flow == "auto" and "gaussian" in diagnostics["flow"]:
         found.append(
-            f"note: in {diagnostics['flow'].count('gaussian')} of {len(diagnostics['flow'])} folds the spline flow did not "
-            "beat a Gaussian on held-out draws, so the Gaussian was used. That is well for a posterior near to one; "
+            f"note: in {diagnostics['flow'].count('gaussian')} of {len(diagnostics['flow'])} folds the spline flow did "
+            "not beat a Gaussian on held-out draws, so the Gaussian was used. That is well for a posterior near to one; "
             "otherwise give more draws"
         )
     return found
