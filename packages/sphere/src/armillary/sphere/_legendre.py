@@ -1,0 +1,220 @@
+r"""The Legendre stage: sums over degrees, as a pair of JAX primitives each of which is the other's transpose.
+
+For every lane (see `_tables`), column and northern ring,
+
+.. math:: \text{rings}[q] = \sum_{t \equiv q} \lambda_{l_0 + t}(\theta)\, \text{coefficients}[t],
+
+with `t` split by parity for spin 0 (whose southern rings are then the even sum less the odd one) and not split
+otherwise. The functions are never stored: chunks of lanes run through blocks of degrees, the sums of a block are taken
+for all columns together, and columns are the fields of a batch, so that these share the recursion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+from ._arithmetic import Double, Pairs
+from ._gauss_legendre import _nodes
+from ._tables import recursion, start
+
+#: Degrees in a block. Between blocks, values on the way up from below the range of numbers are rescaled.
+_BLOCK = 8
+#: Elements (lanes by rings) of a chunk: enough to keep the cost of starting an operation small, few enough for cache.
+_CHUNK = 8192
+#: Above this many columns the sums are matrix products.
+_FEW = 8
+#: By precision: the step of a lane's scale in bits, and how far below 1 an unscaled value may be. A value that is
+#: scaled down still contributes nothing, so what it may grow to in a block, at most sqrt(2 L) for each degree, must
+#: stay below the rounding error.
+_SCALE = {True: (800, 700), False: (80, 72)}
+
+
+def synthesise(coefficients: Float[Array, "lanes steps columns"], grid_L: int, L: int, spin: int) -> Array:
+    """Sum over degrees.
+
+    Args:
+        coefficients: the harmonic coefficients of each lane from its first degree on.
+        grid_L: the number of rings.
+        L: the bandlimit.
+        spin: the spin.
+
+    Returns:
+        The sums by parity on the northern rings, of shape ``(lanes, 2 if spin == 0 else 1, columns, rings)``.
+    """
+    return _synthesise_p.bind(coefficients, grid_L=grid_L, L=L, spin=spin, wide=_wide(coefficients))
+
+
+def analyse(rings: Float[Array, "lanes parities columns rings"], grid_L: int, L: int, spin: int) -> Array:
+    """Sum over rings: the transpose of `synthesise`, with its arguments."""
+    return _analyse_p.bind(rings, grid_L=grid_L, L=L, spin=spin, wide=_wide(rings))
+
+
+def _wide(x: Array) -> bool:
+    return x.dtype == np.float64 or bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
+
+class _Plan:
+    """The host's part of both sums: how lanes are cut into chunks, and the tables in that order."""
+
+    def __init__(self, grid_L: int, L: int, spin: int, wide: bool, dtype: Any) -> None:
+        tables = recursion(L, spin)
+        self.lanes, self.steps = tables.a.shape
+        self.rings = (grid_L + 1) // 2
+        self.parities = 2 if spin == 0 else 1
+        self.spin = spin
+        self.width = min(self.lanes, max(1, math.ceil(_CHUNK / self.rings)))
+        self.chunks = math.ceil(self.lanes / self.width)
+        self.blocks = math.ceil(self.steps / _BLOCK)
+        self.dtype = dtype
+        self.step_bits, self.low_bits = _SCALE[wide]
+        self.arithmetic = Double if wide else Pairs
+
+        theta = _nodes(grid_L)[0]
+        self.abscissa = self.arithmetic.abscissa(theta)
+        self.coefficients = tuple(self._blocked(v) for v in self.arithmetic.coefficients(tables.a, tables.c))
+        self.g = self._blocked(tables.g.astype(dtype))
+        mantissa, exponent = start(grid_L, L, spin, self.step_bits, self.low_bits)
+        self.first = tuple(self._chunked(v) for v in self.arithmetic.first(mantissa))
+        self.exponent = self._chunked(exponent)
+        lengths = self._chunked(L - tables.first)
+        self.length = (-(-lengths.max(axis=1) // _BLOCK)).astype(np.int32)
+
+    def _chunked(self, x: Any) -> Any:
+        """(lanes, ...) -> (chunks, width, ...)."""
+        xp = np if isinstance(x, np.ndarray) else jnp
+        x = xp.pad(x, [(0, self.chunks * self.width - self.lanes)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(self.chunks, self.width, *x.shape[1:])
+
+    def _blocked(self, x: Any) -> Any:
+        """(lanes, steps, ...) -> (chunks, blocks, _BLOCK, ..., width)."""
+        xp = np if isinstance(x, np.ndarray) else jnp
+        x = self._chunked(x)
+        x = xp.pad(x, [(0, 0), (0, 0), (0, self.blocks * _BLOCK - self.steps)] + [(0, 0)] * (x.ndim - 3))
+        return xp.moveaxis(x.reshape(self.chunks, self.width, self.blocks, _BLOCK, *x.shape[3:]), 1, -1)
+
+    def scan(self, body: Callable[..., Any], initial: Callable[[Any], Any], xs: Any) -> Any:
+        """For every chunk, run ``body(b, functions, xs, carry) -> carry`` over its blocks; stack the last carries.
+
+        `functions` are the `_BLOCK` arrays of shape ``(width, rings)`` of the recursion's values in the block, and a
+        mask of the same shape that is 0 where they are scaled down.
+        """
+        abscissa = tuple(jnp.asarray(v)[None, :] for v in self.abscissa)
+
+        def chunk(_: None, args: Any) -> tuple[None, Any]:
+            coefficients, first, exponent, length, chunk_xs = args
+
+            def block(b: Array, carry: Any) -> Any:
+                state, exponent, sums = carry
+                functions = []
+                for k in range(_BLOCK):
+                    functions.append(state[0].astype(self.dtype))
+                    at_step = tuple(v[b, k][:, None] for v in coefficients)
+                    state = self.arithmetic.advance(at_step, abscissa, state)
+                sums = body(b, functions, (exponent == 0).astype(self.dtype), chunk_xs, sums)
+                # p and, in pairs, what stands for the value before it.
+                size = jnp.maximum(abs(state[0]), abs(state[len(state) // 2]))
+                up = (exponent < 0) & (size > 2.0 ** (self.step_bits - self.low_bits))
+                factor = jnp.where(up, 2.0**-self.step_bits, 1.0).astype(state[0].dtype)
+                return tuple(v * factor for v in state), exponent + up, sums
+
+            return None, lax.fori_loop(0, length, block, (first, exponent, initial(chunk_xs)))[2]
+
+        tables = jax.tree.map(jnp.asarray, (self.coefficients, self.first, self.exponent, self.length))
+        return lax.scan(chunk, None, (*tables, xs))[1]
+
+
+def _synthesise(coefficients: Array, *, grid_L: int, L: int, spin: int, wide: bool) -> Array:
+    plan = _Plan(grid_L, L, spin, wide, coefficients.dtype)
+    columns = coefficients.shape[2]
+    by_block = plan._blocked(coefficients) * plan.g[:, :, :, None, :]
+
+    def initial(_: Array) -> Array:
+        return jnp.zeros((plan.parities, columns, plan.width, plan.rings), coefficients.dtype)
+
+    def body(b: Array, functions: list[Array], visible: Array, chunk: Array, sums: Array) -> Array:
+        values = chunk[b]  # (_BLOCK, columns, width)
+        parts = []
+        for q in range(plan.parities):
+            if columns <= _FEW:
+                terms = [values[k][:, :, None] * functions[k] for k in range(q, _BLOCK, plan.parities)]
+                parts.append(sum(terms[1:], terms[0]) * visible)
+            else:
+                table = jnp.stack(functions[q :: plan.parities])
+                parts.append(jnp.einsum("kwh,kcw->cwh", table, values[q :: plan.parities]) * visible)
+        return sums + jnp.stack(parts)
+
+    out = plan.scan(body, initial, by_block)  # (chunks, parities, columns, width, rings)
+    out = jnp.moveaxis(out, 3, 1)
+    return out.reshape(-1, *out.shape[2:])[: plan.lanes]
+
+
+def _analyse(rings: Array, *, grid_L: int, L: int, spin: int, wide: bool) -> Array:
+    plan = _Plan(grid_L, L, spin, wide, rings.dtype)
+    columns = rings.shape[2]
+    by_chunk = jnp.moveaxis(plan._chunked(rings), 1, 3)  # (chunks, parities, columns, width, rings)
+
+    def initial(_: Array) -> Array:
+        return jnp.zeros((plan.blocks, _BLOCK, columns, plan.width), rings.dtype)
+
+    def body(b: Array, functions: list[Array], visible: Array, chunk: Array, out: Array) -> Array:
+        seen = chunk * visible
+        parts: list[Any] = [None] * _BLOCK
+        for q in range(plan.parities):
+            if columns <= _FEW:
+                for k in range(q, _BLOCK, plan.parities):
+                    parts[k] = (seen[q] * functions[k]).sum(axis=-1)
+            else:
+                table = jnp.stack(functions[q :: plan.parities])
+                parts[q :: plan.parities] = list(jnp.einsum("kwh,cwh->kcw", table, seen[q]))
+        return lax.dynamic_update_index_in_dim(out, jnp.stack(parts), b, 0)
+
+    out = plan.scan(body, initial, by_chunk) * plan.g[:, :, :, None, :]  # (chunks, blocks, _BLOCK, columns, width)
+    out = jnp.moveaxis(out, 4, 1).reshape(plan.chunks * plan.width, plan.blocks * _BLOCK, columns)
+    return out[: plan.lanes, : plan.steps]
+
+
+def _shape_of_rings(x: Any, *, grid_L: int, L: int, spin: int, wide: bool) -> Any:
+    parities = 2 if spin == 0 else 1
+    return x.update(shape=(x.shape[0], parities, x.shape[2], (grid_L + 1) // 2), weak_type=False)
+
+
+def _shape_of_coefficients(x: Any, *, grid_L: int, L: int, spin: int, wide: bool) -> Any:
+    return x.update(shape=(x.shape[0], L - abs(spin), x.shape[2]), weak_type=False)
+
+
+def _primitive(name: str, implementation: Callable[..., Array], shape: Callable[..., Any]) -> Primitive:
+    """A linear primitive whose columns (the axis 1 from the end or the last) take the batch."""
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(implementation, static_argnames=("grid_L", "L", "spin", "wide")))
+    primitive.def_abstract_eval(shape)
+    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=False))
+
+    def batch(args: Any, axes: Any, **params: Any) -> tuple[Array, int]:
+        # Both arguments, and both results, have their columns on axis 2.
+        x = jnp.moveaxis(args[0], axes[0], 2)
+        size, columns = x.shape[2:4]
+        y = primitive.bind(x.reshape(*x.shape[:2], size * columns, *x.shape[4:]), **params)
+        return y.reshape(*y.shape[:2], size, columns, *y.shape[3:]), 2
+
+    batching.primitive_batchers[primitive] = batch
+    return primitive
+
+
+_synthesise_p = _primitive("armillary_legendre_synthesis", _synthesise, _shape_of_rings)
+_analyse_p = _primitive("armillary_legendre_analysis", _analyse, _shape_of_coefficients)
+ad.deflinear2(_synthesise_p, lambda ct, _, **params: [_transpose(_analyse_p, ct, params)])
+ad.deflinear2(_analyse_p, lambda ct, _, **params: [_transpose(_synthesise_p, ct, params)])
+
+
+def _transpose(primitive: Primitive, cotangent: Any, params: dict[str, Any]) -> Any:
+    return cotangent if type(cotangent) is ad.Zero else primitive.bind(cotangent, **params)
