@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import email
 import importlib.util
+import itertools
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ["core", "evidence", "imaging", "scatter", "sphere"]
@@ -123,3 +129,51 @@ def test_each_package_carries_the_licence():
     text = (ROOT / "LICENSE").read_text()
     for package in PACKAGES:
         assert (ROOT / "packages" / package / "LICENSE").read_text() == text
+
+
+def imported(package):
+    """The modules that a package's source imports, anywhere in it, and in which file."""
+    source = ROOT / "packages" / package / "src"
+    found = {}
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                found.setdefault(name, str(path.relative_to(source)))
+    return found
+
+
+def declared(package):
+    """The distributions that a package names, in its extras too, and those that siblings which it names name."""
+    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *itertools.chain(*project.get("optional-dependencies", {}).values())]
+    names = {canonicalize_name(Requirement(text).name) for text in texts}
+    siblings = [other for other in PACKAGES if f"armillary-{other}" in names]
+    return names.union(*(declared(other) for other in siblings))
+
+
+# What a package imports and does not declare, and why that is right.
+UNDECLARED = {
+    "core": {"pytest": "the conformance kit, which only tests import"},
+    "sphere": {"pillow": "the demonstration, of the group demo", "armillary-evidence": "likewise"},
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_what_it_declares(package):
+    owners = metadata.packages_distributions()
+    allowed = declared(package) | {f"armillary-{package}"} | UNDECLARED.get(package, {}).keys()
+    for name, path in imported(package).items():
+        top, _, rest = name.partition(".")
+        if top in sys.stdlib_module_names:
+            continue
+        if top == "armillary":
+            sibling = rest.partition(".")[0]
+            found = {f"armillary-{sibling}"} if sibling in PACKAGES else set()
+        else:
+            found = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+        assert not found or found & allowed, f"{path} imports {name}, of {sorted(found)}, which is not declared"

@@ -139,10 +139,10 @@ def closure(wheel: Wheel, wheels: list[Wheel]) -> set[str]:
     return found
 
 
-def isolate(wheel: Wheel, wheels: list[Wheel], directory: Path, *, lowest: bool) -> str:
+def isolate(wheel: Wheel, wheels: list[Wheel], directory: Path, *, lowest: bool) -> tuple[str, str]:
     """Install a wheel with what it declares, look at what can be imported, and run its tests.
 
-    Returns the last line of pytest; raises `Failure`.
+    Returns the version of JAX there and the last line of pytest; raises `Failure`.
     """
     directory.mkdir(parents=True)
     python = directory / "venv" / "bin" / "python"
@@ -166,7 +166,8 @@ def isolate(wheel: Wheel, wheels: list[Wheel], directory: Path, *, lowest: bool)
     held = directory / "held.txt"
     held.write_text("\n".join([*frozen.splitlines(), *(x for x in tested if re.split(r"[ =@]", x)[0] not in there)]))
     uv("pip", "install", "--quiet", "--python", str(python), "-c", str(held), *test_requirements())
-    return run_tests(wheel.package, directory, python)
+    (jax,) = re.findall(r"^jax==(\S+)", frozen, re.MULTILINE)
+    return jax, run_tests(wheel.package, directory, python)
 
 
 def probe(wheel: Wheel, wheels: list[Wheel], python: Path) -> None:
@@ -233,7 +234,9 @@ def uv(*arguments: str) -> str:
     if executable is None:
         raise SystemExit("tools/isolate.py needs uv: pip install uv")
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
-    done = subprocess.run([executable, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT)
+    # Away from the workspace, whose list of tested versions would hold back the lowest ones.
+    away = tempfile.gettempdir()
+    done = subprocess.run([executable, *arguments], capture_output=True, text=True, env=environment, cwd=away)
     if done.returncode:
         raise Failure(f"uv {' '.join(arguments)}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -263,17 +266,17 @@ def main() -> int:
                 start = time.perf_counter()
                 directory = Path(scratch) / f"{wheel.package}-{versions}"
                 try:
-                    outcome, passed = isolate(wheel, wheels, directory, lowest=lowest), True
+                    (jax, outcome), passed = isolate(wheel, wheels, directory, lowest=lowest), True
                 except Failure as failure:
                     print(failure, flush=True)
-                    outcome, passed = "FAILED, see above", False
+                    jax, outcome, passed = "", "FAILED, see above", False
                 shutil.rmtree(directory / "venv", ignore_errors=True)
                 audited = "FAILED" if complaints[wheel.distribution] else "passed"
                 passed = passed and audited == "passed"
-                rows.append((wheel.distribution, versions, audited, outcome, time.perf_counter() - start, passed))
-    print(f"\n{'distribution':20} {'versions':8} {'wheel':7} {'seconds':>7}  tests")
-    for distribution, versions, audited, outcome, seconds, _ in rows:
-        print(f"{distribution:20} {versions:8} {audited:7} {seconds:7.0f}  {outcome.strip('= ')}")
+                rows.append((wheel.distribution, versions, jax, audited, time.perf_counter() - start, outcome, passed))
+    print(f"\n{'distribution':20} {'versions':8} {'JAX':8} {'wheel':7} {'seconds':>7}  tests")
+    for distribution, versions, jax, audited, seconds, outcome, _ in rows:
+        print(f"{distribution:20} {versions:8} {jax:8} {audited:7} {seconds:7.0f}  {outcome.strip('= ')}")
     return 0 if all(row[-1] for row in rows) and not any(complaints.values()) else 1
 
 
