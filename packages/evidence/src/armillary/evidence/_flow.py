@@ -69,8 +69,8 @@ class Whitener(eqx.Module):
             factor = np.linalg.cholesky(covariance / np.outer(scale, scale))
         except np.linalg.LinAlgError:
             raise ValueError(
-                f"samples: the covariance of the {n} training draws is singular; give more draws, or remove the parameter "
-                "that does not vary or is a function of the others"
+                f"samples: the covariance of the {n} training draws is singular; give more draws, or remove a "
+                "parameter that does not vary or is a function of the others"
             ) from None
         return cls(loc, scale[:, None] * factor)
 

@@ -43,14 +43,14 @@ class LearnedHarmonicMean:
     >>> samples = jax.random.normal(jax.random.key(0), (4, 1000, 3))
     >>> estimator = LearnedHarmonicMean(flow="gaussian")
     >>> found = estimator(jax.random.key(1), samples, lambda x: -0.5 * x @ x)
-    >>> print(f"{found.log_z:.2f}, exact {1.5 * jnp.log(2 * jnp.pi):.2f}")
-    2.76, exact 2.76
+    >>> print(f"{found.log_z:.2f} ± {found.log_z_err:.2f}, exact {1.5 * jnp.log(2 * jnp.pi):.2f}")
+    2.77 ± 0.01, exact 2.76
 
     Args:
         flow: ``"auto"``, as above, or ``"gaussian"`` for no splines and no training.
         train_fraction: the fraction of the chains to which each flow is fitted; there are 1 / (1 - train_fraction)
             folds, rounded.
-        temperature: T, between 0 and 1; by default :math:`1 - 1/\sqrt d`, but within 0.7 and 0.95.
+        temperature: T, between 0 and 1; by default :math:`1 - 1/\sqrt d`, but between 0.6 and 0.95.
         max_epochs: the longest training; it stops before where held-out draws gain no more.
         progress_bar: whether to show one while training.
 
@@ -170,7 +170,9 @@ class LearnedHarmonicMean:
 
 def default_temperature(dim: int) -> float:
     """The temperature that suits a dimension where nothing else is known."""
-    return min(0.95, max(0.7, 1 - 1 / math.sqrt(dim)))
+    # In few dimensions a flow can be poor at the edge of a curved posterior, where T > 0.6 would reach: on a 2-D
+    # Rosenbrock density, 0.7 spoils one run in sixteen and gains a fifth in the error of the others.
+    return min(0.95, max(0.6, 1 - 1 / math.sqrt(dim)))
 
 
 def as_matrix(samples: PyTree) -> Float[np.ndarray, "chain draw dim"]:
@@ -275,7 +277,7 @@ def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any], flow:
     if flow == "auto" and "gaussian" in diagnostics["flow"]:
         found.append(
             f"note: in {diagnostics['flow'].count('gaussian')} of {len(diagnostics['flow'])} folds the spline flow did "
-            "not beat a Gaussian on held-out draws, so the Gaussian was used. That is well for a posterior near to one; "
+            "not beat a Gaussian on held-out draws, so the Gaussian was used. That is well for a posterior like one; "
             "otherwise give more draws"
         )
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpyro
 from jaxtyping import Array, ArrayLike, Float
 
 from armillary.core import Target
@@ -76,7 +77,9 @@ def from_numpyro(mcmc: Any) -> Problem:
         )
     if getattr(mcmc, "_states", None) is None:
         raise ValueError("mcmc has no samples: call mcmc.run(key, ...) first")
-    target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
+    # The run has tried the model. Lowering draws from the prior, where a vague one gives values that validation refuses.
+    with numpyro.validation_enabled(False):
+        target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
     sites = {name: values for name, values in mcmc.get_samples(group_by_chain=True).items() if name in target.structure}
     positions = jax.jit(jax.vmap(jax.vmap(target.unconstrain)))(sites)
     problem = Problem(

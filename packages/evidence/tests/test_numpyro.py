@@ -1,0 +1,111 @@
+"""Evidences of NumPyro models from their MCMC objects, against closed forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS
+from scipy.special import gammaln
+
+from armillary import evidence
+from armillary.core import Target
+
+
+def sample(model, *args, num_chains=4, num_samples=1000, **kwargs):
+    mcmc = MCMC(
+        NUTS(model),
+        num_warmup=500,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(0), *args, **kwargs)
+    return mcmc
+
+
+# tau ~ Gamma(1e-3, rate 1e-3), mu ~ Normal(0, 1 / sqrt(tau0 tau)), x ~ Normal(mu, 1 / sqrt(tau)).
+SHAPE, TAU0 = 1e-3, 1e-2
+
+
+def normal_gamma(x, tau0=TAU0):
+    tau = numpyro.sample("tau", dist.Gamma(SHAPE, SHAPE))
+    scale = numpyro.deterministic("scale", 1 / jnp.sqrt(tau))
+    mu = numpyro.sample("mu", dist.Normal(0.0, scale / jnp.sqrt(tau0)))
+    with numpyro.plate("n", x.shape[0]):
+        numpyro.sample("x", dist.Normal(mu, scale), obs=x)
+
+
+def normal_gamma_data():
+    np.random.seed(1)
+    return np.random.normal(0, 1, 100)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return sample(normal_gamma, normal_gamma_data(), tau0=TAU0)
+
+
+def test_normal_gamma(run):
+    x = normal_gamma_data()
+    n, mean = len(x), x.mean()
+    shape = SHAPE + n / 2
+    rate = SHAPE + 0.5 * ((x - mean) ** 2).sum() + 0.5 * TAU0 * n * mean**2 / (TAU0 + n)
+    exact = (
+        gammaln(shape)
+        - gammaln(SHAPE)
+        + SHAPE * math.log(SHAPE)
+        - shape * math.log(rate)
+        + 0.5 * math.log(TAU0 / (TAU0 + n))
+        - 0.5 * n * math.log(2 * math.pi)
+    )
+    assert exact == pytest.approx(-142.2505185867356, abs=1e-9)
+    found = evidence.from_numpyro(run).estimate(jax.random.key(1))
+    assert abs(found.log_z - exact) < 3 * found.log_z_err
+    assert found.log_z_err < 0.02
+    assert [warning for warning in found.warnings if not warning.startswith("note")] == []
+
+
+def test_the_problem_of_a_run(run):
+    problem = evidence.from_numpyro(run)
+    assert problem.samples.shape == (4, 1000, 2)
+    target = Target.from_numpyro(normal_gamma, normal_gamma_data(), tau0=TAU0)
+    kept = run.get_samples(group_by_chain=True)
+    position = target.unravel(jnp.asarray(problem.samples[3, 17]))
+    assert position["tau"] == pytest.approx(np.log(kept["tau"][3, 17]), rel=1e-5)
+    assert position["mu"] == pytest.approx(kept["mu"][3, 17], rel=1e-5)
+    assert problem.log_density[3, 17] == pytest.approx(float(target.log_density(position)), rel=1e-5)
+    assert problem.log_density_fn(problem.samples[3, 17]) == pytest.approx(problem.log_density[3, 17], rel=1e-5)
+
+
+def test_simplex():
+    # Counts of a multinomial under a Dirichlet prior: three probabilities, two dimensions.
+    alpha, counts = np.array([1.0, 2.0, 3.0]), np.array([7, 2, 4])
+
+    def model(counts):
+        p = numpyro.sample("p", dist.Dirichlet(alpha))
+        numpyro.sample("n", dist.Multinomial(counts.sum(), p), obs=counts)
+
+    def log_beta(a):
+        return gammaln(a).sum() - gammaln(a.sum())
+
+    exact = gammaln(counts.sum() + 1) - gammaln(counts + 1).sum() + log_beta(alpha + counts) - log_beta(alpha)
+    problem = evidence.from_numpyro(sample(model, counts))
+    assert problem.samples.shape == (4, 1000, 2)
+    found = problem.estimate(jax.random.key(1))
+    assert abs(found.log_z - exact) < 3 * found.log_z_err
+    assert found.log_z_err < 0.02
+
+
+def test_runs_that_are_refused():
+    with pytest.raises(ValueError, match="call mcmc[.]run"):
+        evidence.from_numpyro(MCMC(NUTS(normal_gamma), num_warmup=1, num_samples=1, progress_bar=False))
+    kernel = NUTS(potential_fn=lambda x: 0.5 * x**2)
+    mcmc = MCMC(kernel, num_warmup=10, num_samples=10, progress_bar=False)
+    mcmc.run(jax.random.key(0), init_params=jnp.zeros(()))
+    with pytest.raises(ValueError, match=r"NUTS has no model.*from_arrays"):
+        evidence.from_numpyro(mcmc)
