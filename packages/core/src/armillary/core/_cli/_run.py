@@ -22,6 +22,7 @@ from armillary.core._config import Config, load
 if TYPE_CHECKING:
     import xarray as xr
 
+CONFIG = "config.yaml"
 RESULT = "result.zarr"
 CHECKPOINT = "checkpoint"
 REPORT = "report.html"
@@ -47,6 +48,9 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
             raise FileExistsError(
                 f"{directory / there} is there already: {advice}choose another --output, or remove it"
             )
+
+    if (directory / CONFIG).resolve() == path.resolve() and not config.versions:
+        raise FileExistsError(f"{path} would be overwritten by the resolved config: choose another --output")
 
     set_precision(config.precision)
     # All that needs JAX comes after this line, the user's model included.

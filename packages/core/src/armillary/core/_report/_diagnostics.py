@@ -82,6 +82,16 @@ def measures(tree: xr.DataTree, selection: Selection, frame: pd.DataFrame) -> li
     return answer
 
 
+def judge_r_hat(value: float) -> Status:
+    """The status of an R-hat; UNKNOWN of a NaN."""
+    return _below(value, R_HAT_GOOD, R_HAT_FAIR)
+
+
+def judge_ess(value: float) -> Status:
+    """The status of an effective sample size; UNKNOWN of a NaN."""
+    return _below(-value, -ESS_GOOD, -ESS_FAIR)
+
+
 def verdict(found: list[Measure]) -> tuple[Status, str]:
     """The judgement of all of them together, in plain words."""
     if not found:
@@ -109,7 +119,7 @@ def _r_hat(frame: pd.DataFrame, chains: int, draws: int) -> Measure:
     if worst is None:
         return Measure(name, "–", f"{draws} draws a chain", Status.UNKNOWN, "R-hat could not be computed.")
     value = float(frame.loc[worst, "r_hat"])
-    status = _below(value, R_HAT_GOOD, R_HAT_FAIR)
+    status = judge_r_hat(value)
     advice = "" if status is Status.GOOD else _ADVICE_R_HAT
     return Measure(name, f"{value:.3f}", f"{worst}; good below {R_HAT_GOOD}", status, advice)
 
@@ -122,7 +132,7 @@ def _ess(frame: pd.DataFrame) -> list[Measure]:
             continue
         worst = frame[column].idxmin()
         value = float(frame.loc[worst, column])
-        status = _below(-value, -ESS_GOOD, -ESS_FAIR)
+        status = judge_ess(value)
         advice = "" if status is Status.GOOD else _ADVICE_ESS
         detail = f"{worst}; good above {ESS_GOOD}"
         answer.append(Measure(f"ESS {kind}, smallest", f"{value:,.0f}", detail, status, advice))
@@ -153,6 +163,8 @@ def _not_finite(broken: list[Scalar]) -> Measure:
 
 
 def _below(value: float, good: float, fair: float) -> Status:
+    if np.isnan(value):
+        return Status.UNKNOWN
     if value < good:
         return Status.GOOD
     return Status.FAIR if value < fair else Status.BAD

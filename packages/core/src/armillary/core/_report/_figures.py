@@ -145,7 +145,8 @@ def _density(axes: Axes, chain: np.ndarray, colour: str) -> None:
     if np.all(chain == chain[0]):  # a chain that is stuck has no density
         axes.axvline(chain[0], color=colour)
         return
-    grid, density, _ = array_stats.kde(chain)
+    with np.errstate(all="ignore"):  # its search for a bandwidth divides by zero where draws lie on a lattice
+        grid, density, _ = array_stats.kde(chain)
     axes.plot(grid, density, color=colour, linewidth=1.2)
 
 

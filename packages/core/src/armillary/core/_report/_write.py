@@ -124,8 +124,8 @@ def _summary(selection: Selection, frame: pd.DataFrame) -> str:
         [
             str(label),
             *(_number(row[c], row["sd"]) for c in ("mean", "sd", "low", "high")),
-            *(_whole(row[c]) for c in ("ess_bulk", "ess_tail")),
-            "–" if math.isnan(row["r_hat"]) else f"{row['r_hat']:.3f}",
+            *(_marked(_dash(row[c], ",.0f"), _diagnostics.judge_ess(row[c])) for c in ("ess_bulk", "ess_tail")),
+            _marked(_dash(row["r_hat"], ".3f"), _diagnostics.judge_r_hat(row["r_hat"])),
             _number(row["mcse_mean"], row["mcse_mean"]),
         ]
         for label, row in frame.head(MAX_ROWS).iterrows()
@@ -261,7 +261,9 @@ def _subtitle(trees: Mapping[str, xr.DataTree]) -> str:
     lines = []
     for name, tree in trees.items():
         a = tree.attrs
-        words = [f"{a['num_chains']} × {a['num_samples']} draws"] if {"num_chains", "num_samples"} <= set(a) else []
+        words = []
+        if {"num_chains", "num_samples"} <= set(a):
+            words.append(f"{a['num_chains']} chains × {a['num_samples']} draws")
         words += [f"by {a['sampler']}"] if "sampler" in a else []
         words += [f"on {str(a['created_at'])[:10]}"] if "created_at" in a else []
         if words:
@@ -304,8 +306,15 @@ def _number(value: float, scale: float) -> str:
     return f"{value:,.{max(0, decimals)}f}"
 
 
-def _whole(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:,.0f}"
+def _dash(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "–"
+
+
+def _marked(text: str, status: _diagnostics.Status) -> str | _page.Marked:
+    """A cell in colour where it is not good, and plain where it is or is not known."""
+    if status in (_diagnostics.Status.FAIR, _diagnostics.Status.BAD):
+        return _page.Marked(text, status.value[0])
+    return text
 
 
 def _with_error(value: Any, error: Any) -> tuple[str, str]:
