@@ -38,7 +38,7 @@ def test_whitener_in_units_far_apart():
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("dim", "x64"), [(1, False), (2, True), (5, False)])
+@pytest.mark.parametrize(("dim", "x64"), [(2, False), (3, True)])
 def test_starts_as_the_gaussian(dim, x64):
     with jax.enable_x64(x64):
         dtype = jnp.zeros(()).dtype
@@ -65,7 +65,7 @@ def test_learns_more_than_a_gaussian(fitted):
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_is_normalised(fitted, temperature):
     # Over the whitened plane, where the density is of unit scale; the splines are float32 here.
-    side = np.linspace(-9, 9, 721)
+    side = np.linspace(-9, 9, 361)
     grid = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     x = grid @ fitted.flow.whitener.chol.T + fitted.flow.whitener.loc
     log_phi = fitted.flow.log_prob(x, temperature) + fitted.flow.whitener.log_det

@@ -31,6 +31,7 @@ _KNOTS = 8
 _LAYERS = 4
 _LEARNING_RATE = 5e-3
 _PATIENCE = 20
+_BLOCK = 1024
 # Chosen once, here: a new optimiser object would be a new static argument, hence a new compilation, at every fit.
 _OPTIMISER = optax.chain(optax.clip_by_global_norm(5.0), optax.scale_by_adam())
 
@@ -107,7 +108,10 @@ class Flow(eqx.Module):
         dim = z.shape[-1]
         log_det = np.zeros(len(z))
         if self.bijection is not None:
-            z, log_det = (np.asarray(a, np.float64) for a in _forward(self.bijection, jnp.asarray(z)))
+            # Blocks of one shape, so that one compilation serves any number of samples.
+            blocks = np.split(np.resize(z, (-(-len(z) // _BLOCK) * _BLOCK, dim)), -(-len(z) // _BLOCK))
+            mapped = [_forward(self.bijection, jnp.asarray(block)) for block in blocks]
+            z, log_det = (np.concatenate(a, dtype=np.float64)[: len(z)] for a in zip(*mapped, strict=True))
         square = np.einsum("nd,nd->n", z, z)
         normaliser = 0.5 * dim * math.log(2 * math.pi * temperature) + self.whitener.log_det
         return log_det - 0.5 * square / temperature - normaliser

@@ -290,6 +290,6 @@ def _progress(show: bool) -> Iterator[Callable[[int, int], None] | None]:
         return
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    with Progress() as bar:
         task = bar.add_task("Training the flow", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -77,7 +77,7 @@ def from_numpyro(mcmc: Any) -> Problem:
         )
     if getattr(mcmc, "_states", None) is None:
         raise ValueError("mcmc has no samples: call mcmc.run(key, ...) first")
-    # The run has tried the model. Lowering draws from the prior, where a vague one gives values that validation refuses.
+    # The run has tried the model. Lowering draws from the prior, and a vague one gives values that validation refuses.
     with numpyro.validation_enabled(False):
         target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
     sites = {name: values for name, values in mcmc.get_samples(group_by_chain=True).items() if name in target.structure}
