@@ -96,7 +96,7 @@ class Environment:
         environment |= {"PYTHONPATH": str(self.site)} | variables
         isolation = ["-S", "-P"] if self.alone else []
         command = [sys.executable, *isolation, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=self.directory)
+        return subprocess.run(command, capture_output=True, text=True, timeout=580, env=environment, cwd=self.directory)
 
     def ask(self, code: str, **variables: str) -> Any:
         """Run ``code``, which sets ``answer``, and return that."""

@@ -73,7 +73,8 @@ class Wheel:
 def build(directory: Path) -> list[Wheel]:
     """Build the wheel of every package."""
     for package in PACKAGES:
-        uv("build", "--quiet", "--wheel", "--out-dir", str(directory), str(ROOT / "packages" / package))
+        where = ["--out-dir", str(directory), str(ROOT / "packages" / package)]
+        uv("build", "--quiet", "--wheel", "--python", sys.executable, *where)
     return [Wheel.read(path) for path in sorted(directory.glob("*.whl"))]
 
 

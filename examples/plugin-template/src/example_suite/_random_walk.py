@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
-from blackjax.util import generate_gaussian_noise
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 
@@ -46,8 +46,9 @@ class RandomWalk:
 
         def step(rng_key, state):
             key_move, key_accept = jax.random.split(rng_key)
-            move = generate_gaussian_noise(key_move, state.position, sigma=width)
-            proposed = init(jax.tree.map(jnp.add, state.position, move))
+            x, unravel = ravel_pytree(state.position)
+            move = jnp.asarray(width, x.dtype) * jax.random.normal(key_move, x.shape, x.dtype)
+            proposed = init(unravel(x + move))
             rate = jnp.minimum(jnp.exp(proposed.logdensity - state.logdensity), 1.0)
             accepted = jax.random.uniform(key_accept) < rate  # False where the rate is NaN
             return jax.tree.map(partial(jnp.where, accepted), proposed, state), RandomWalkInfo(rate, accepted)
