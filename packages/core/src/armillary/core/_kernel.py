@@ -123,9 +123,11 @@ class BlackJAXKernel(MCMCKernel):
             )
         self._sampler = sampler
         self._num_warmup = 0
-        self._sample_fn: Callable[..., Any] | None = (
-            None  # numpyro's MCMC looks at this to know whether init was called
-        )
+        self._sample_fn: Callable[..., Any] | None = None
+        self._compiled: tuple[Any, list[Any], Callable[..., KernelState]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}
 
     @property
     def model(self) -> Callable[..., Any] | None:
@@ -156,10 +158,19 @@ class BlackJAXKernel(MCMCKernel):
             raise ValueError("init_params is needed: a SamplingAlgorithm alone does not say where to start")
         self._num_warmup = num_warmup
         self._sample_fn = self.sample
+        batched = not is_prng_key(rng_key)
+        # NumPyro calls this once a chain when it runs them in turn: the compiled function is kept for the next.
+        leaves, treedef = jax.tree.flatten((model_args, model_kwargs))
+        about = (treedef, num_warmup, batched, init_params is None)
+        if self._compiled is not None and self._compiled[0] == about and _same(self._compiled[1], leaves):
+            return self._compiled[2](rng_key, init_params)
         first = partial(self._first, target)
-        if not is_prng_key(rng_key):
+        if batched:
             first = jax.vmap(first, in_axes=(0, None if init_params is None else 0))
-        return jax.jit(first)(rng_key, init_params)
+        first = jax.jit(first)
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            self._compiled = (about, leaves, first)
+        return first(rng_key, init_params)
 
     def sample(self, state: KernelState, model_args: tuple, model_kwargs: dict[str, Any]) -> KernelState:
         """One step, of the adaptation while the warm-up lasts, of the algorithm after."""
@@ -267,6 +278,10 @@ class BlackJAXKernel(MCMCKernel):
 
 def _name(sampler: Any) -> str:
     return type(sampler).__name__
+
+
+def _same(leaves: list[Any], others: list[Any]) -> bool:
+    return len(leaves) == len(others) and all(a is b for a, b in zip(leaves, others, strict=True))
 
 
 def _cast(leaf: Any, dtype: Any) -> Array:

@@ -125,6 +125,7 @@ def demo(directory: Path, *, console: rich.console.Console) -> Mapping[str, xarr
         LookupError: no installed distribution offers the evidence estimator ``"lhm"``.
     """
     import arviz_base
+
     from armillary.core import infer, registry
 
     registry.find("evidence_estimator", "lhm")
