@@ -33,10 +33,10 @@ _BLOCK = 8
 _CHUNK = 8192
 #: Above this many columns the sums are matrix products.
 _FEW = 8
-#: By precision: the step of a lane's scale in bits, and how far below 1 an unscaled value may be. A value that is
-#: scaled down still contributes nothing, so what it may grow to in a block, at most sqrt(2 L) for each degree, must
-#: stay below the rounding error.
-_SCALE = {True: (800, 700), False: (80, 72)}
+#: By the precision of the sums: the step of a lane's scale in bits, and how far below 1 an unscaled value may be. A
+#: value that is scaled down contributes nothing, so what it may grow to in a block, at most sqrt(2 L) for each degree,
+#: must stay below the rounding error; and within the range of the sums' type.
+_SCALE = {np.dtype(np.float64): (800, 700), np.dtype(np.float32): (80, 72)}
 
 
 def synthesise(coefficients: Float[Array, "lanes steps columns"], grid_L: int, L: int, spin: int) -> Array:
@@ -76,7 +76,7 @@ class _Plan:
         self.chunks = math.ceil(self.lanes / self.width)
         self.blocks = math.ceil(self.steps / _BLOCK)
         self.dtype = dtype
-        self.step_bits, self.low_bits = _SCALE[wide]
+        self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
         self.arithmetic = Double if wide else Pairs
 
         theta = _nodes(grid_L)[0]

@@ -1,0 +1,33 @@
+"""What armillary-sphere offers: transforms, random fields, and maps in the report."""
+
+from armillary.core.hookspecs import ComponentSpec, hookimpl
+
+
+@hookimpl
+def armillary_transforms():
+    """Transforms of armillary.sphere."""
+    yield ComponentSpec(
+        "sht",
+        "armillary.sphere:SHT",
+        "Spherical harmonic transform of any spin",
+        "Reinecke M., Seljebotn D. S. 2013, A&A 554, A112; Goldberg J. N. et al. 1967, J. Math. Phys. 8, 2155",
+    )
+
+
+@hookimpl
+def armillary_priors():
+    """Priors of armillary.sphere."""
+    yield ComponentSpec(
+        "isotropic-gaussian",
+        "armillary.sphere:IsotropicGaussian",
+        "Isotropic Gaussian field on the sphere, by its power spectrum",
+        "Marinucci D., Peccati G. 2011, Random Fields on the Sphere, Cambridge University Press",
+    )
+
+
+@hookimpl
+def armillary_report_sections(result):
+    """A map of every variable with the attribute ``armillary_grid``."""
+    from armillary.sphere._report import map_sections
+
+    return map_sections(result)
