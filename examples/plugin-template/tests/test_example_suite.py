@@ -6,10 +6,10 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import scipy.stats
-from armillary.core.testing import check_plugin, parametrize_with_checks
 from example_suite import GeneralisedNormal, RandomWalk
 
 from armillary.core import infer
+from armillary.core.testing import check_plugin, parametrize_with_checks
 
 
 @parametrize_with_checks([RandomWalk(scale=1.5), GeneralisedNormal(scale=2.0, power=1.5)])
