@@ -29,7 +29,7 @@ def model(y, scale=1.0):
 CONFIG = """
 model: mine_to_run:model
 data: {y: "t.csv:y", scale: 0.5}
-sampler: {name: nuts, target_acceptance_rate: 0.9}
+sampler: {name: mala, step_size: 0.05}
 seed: 3
 num_warmup: 20
 num_samples: 30
@@ -57,8 +57,8 @@ def by_infer():
         sys.modules["mine_to_run"].model,
         np.array(Y),
         0.5,
-        sampler="nuts",
-        sampler_options={"target_acceptance_rate": 0.9},
+        sampler="mala",
+        sampler_options={"step_size": 0.05},
         key=jax.random.key(3),
         num_warmup=20,
         num_samples=30,
@@ -111,7 +111,7 @@ def test_the_resolved_config_says_everything(run):
     assert resolved == {
         "model": "../mine_to_run.py:model",
         "data": {"y": "../t.csv:y", "scale": 0.5},
-        "sampler": {"name": "nuts", "target_acceptance_rate": 0.9},
+        "sampler": {"name": "mala", "step_size": 0.05},
         "seed": 3,
         "num_warmup": 20,
         "num_samples": 30,
@@ -223,10 +223,10 @@ def test_float64_after_jax_was_imported_without_is_refused(project, tmp_path, ca
 
 def test_a_wrong_option_stops_before_anything_is_written(project, tmp_path, capsys):
     config = project / "wrong.yaml"
-    config.write_text(CONFIG.replace("PRECISION", "float32").replace("target_acceptance_rate", "target_rate"))
+    config.write_text(CONFIG.replace("PRECISION", "float32").replace("step_size", "step_sise"))
     assert command("run", config, "--output", tmp_path / "run") == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"armillary: {config}: sampler.target_rate = 0.9: ")
+    assert err.startswith(f"armillary: {config}: sampler.step_sise = 0.05: ")
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
