@@ -57,10 +57,8 @@ def test_filters_cover_every_degree_once(L, J_min, lam):
         assert filters[-1].any()
 
 
-@pytest.mark.parametrize(
-    "wavelets", [AxisymmetricWavelets(9), AxisymmetricWavelets(6, 1, 3.0, GaussLegendre(8))], ids=str
-)
-def test_transform_laws(wavelets):
+def test_transform_laws():
+    wavelets = AxisymmetricWavelets(6, 1, 3.0, GaussLegendre(8))
     assert isinstance(wavelets, Transform)
     alm = field(wavelets.L)
     maps = wavelets(alm)
@@ -90,33 +88,52 @@ def test_transform_laws(wavelets):
 
 def test_power_is_that_of_s2scat():
     # s2scat 0.0.3, L=32, N=3, J_min=1: five directions of each scale; the mean of their powers over directions is
-    # the power of the axisymmetric wavelet over 2 pi (the norm of SO(3)), whatever the directional part.
+    # the power of the axisymmetric wavelet over 2 pi (the norm of SO(3)), whatever the directional part. It takes the
+    # integrals of k_lambda by 300 trapezia: with those the numbers are the same, and ours differ by that error.
     data = np.load(Path(__file__).parent / "data" / "s2scat_32.npz")
-    L = 32
-    half = data["flm"]
+    theirs = data["P00"].reshape(-1, 5).mean(axis=1)
+    L, half = 32, data["flm"]
     alm = np.concatenate([((-1.0) ** np.arange(1, L) * half[:, 1:].conj())[:, ::-1], half], axis=1)
     wavelets = AxisymmetricWavelets(L, J_min=1)
     maps = wavelets(alm)[1:]
     power = (maps**2 * wavelets.grid.weights[:, None]).sum((-2, -1)) / (4 * np.pi)
-    np.testing.assert_allclose(power / (2 * np.pi), data["P00"].reshape(-1, 5).mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(power / (2 * np.pi), theirs, rtol=4e-6)
+
+    def integrand(u):
+        v = 4 * (u - 0.5) - 1
+        return np.where(abs(v) < 1, np.exp(-2 / np.where(abs(v) < 1, 1 - v**2, 1)), 0) / u
+
+    def integral(low):
+        u = np.linspace(low, 1, 301)
+        return np.trapezoid(integrand(u), u)
+
+    def k(t):
+        return integral(t) / integral(0.5) if 0.5 < t < 1 else float(t <= 0.5)
+
+    degrees = range(L)
+    squares = np.array([[k(n / 2 ** (j + 1)) - k(n / 2**j) for n in degrees] for j in range(1, 6)])
+    spectrum = (2 * np.arange(L) + 1) / (4 * np.pi) * power_spectrum(alm)
+    np.testing.assert_allclose((squares * spectrum).sum(axis=1) / (2 * np.pi), theirs, rtol=1e-13)
 
 
 def test_coefficients_are_the_integral():
-    # By a quadrature of another kind and far finer: of an axisymmetric field, on which Simpson's rule in theta will do.
-    from numpy.polynomial.legendre import legval
-
-    L = 12
-    scattering = FirstOrderScattering(L, J_min=1, grid=GaussLegendre(400))
+    # The trapezium rule with many points in theta, of a field that depends on no other angle.
+    L, rings = 12, 400
+    scattering = FirstOrderScattering(L, J_min=1, grid=GaussLegendre(rings))
     alm = np.zeros((L, 2 * L - 1), complex)
     alm[:, L - 1] = np.random.default_rng(3).normal(size=L)
     theta = np.linspace(0, np.pi, 200001)
     norms = np.sqrt((2 * np.arange(L) + 1) / (4 * np.pi))
     found = scattering(alm)
     for kappa, value in zip(scattering.wavelets.filters[1:], found, strict=True):
-        profile = abs(legval(np.cos(theta), kappa * norms * alm[:, L - 1].real)) * np.sin(theta) / 2
-        expected = (profile[1:-1].sum() + (profile[0] + profile[-1]) / 2) * (theta[1] - theta[0])
-        # The modulus has kinks, so that the error falls as the square of the step of 400 rings.
-        assert float(value) == pytest.approx(expected, abs=2e-5)
+        wavelet = np.polynomial.legendre.legval(np.cos(theta), kappa * norms * alm[:, L - 1].real)
+        expected = np.trapezoid(abs(wavelet) * np.sin(theta) / 2, theta)
+        # A quadrature of step h is wrong at a kink by at most h**2 / 8 times the change of slope there.
+        slope = abs(np.gradient(wavelet, theta)) * np.sin(theta) / 2
+        kinks = slope[1:][wavelet[1:] * wavelet[:-1] < 0]
+        assert len(kinks)
+        assert abs(float(value) - expected) < (np.pi / rings) ** 2 / 8 * 2 * kinks.sum()
+        assert abs(float(value) - expected) < 1e-3 * expected
 
 
 def test_mean_over_gaussian_fields():
@@ -161,7 +178,7 @@ def test_derivatives_and_types():
     with jax.enable_x64(False):
         single = scattering(alm_from_real(np.asarray(x, np.float32)))
         assert single.dtype == np.float32
-        np.testing.assert_allclose(single, function(x), rtol=2e-6)
+    np.testing.assert_allclose(single, function(x), rtol=2e-6)
 
 
 def test_equal_objects_share_a_trace():

@@ -22,10 +22,10 @@ class FirstOrderScattering:
 
     .. math:: S_1(j) = \frac{1}{4 \pi} \int |f \star \psi_j| \,\mathrm d\Omega, \qquad j = J_{min}, \dots, J,
 
-    with the wavelets of `AxisymmetricWavelets`. It does not change when the field is rotated: exactly, on the grid, by a
-    multiple of its step in longitude; otherwise to the accuracy of the quadrature of a modulus, which is not
-    bandlimited. That accuracy is that of the two smallest scales, and a `grid` finer than the field's improves it. The
-    derivative of the modulus is the sign, taken to be 0 at 0.
+    with the wavelets of `AxisymmetricWavelets`. It does not change when the field is rotated: exactly so, on the grid,
+    by a multiple of its step in longitude; otherwise to the accuracy of the quadrature of a modulus, which is not
+    bandlimited. The two smallest scales suffer most, and a `grid` finer than the field's improves them. The derivative
+    of the modulus is the sign, and 0 at 0.
 
     Args:
         L: the bandlimit of the field.
@@ -85,7 +85,9 @@ class FirstOrderScattering:
         Raises:
             ValueError: as `AxisymmetricWavelets.analysis`.
         """
-        return jnp.abs(self.wavelets.analysis(alm)[..., 1:, :, :])
+        maps = self.wavelets.analysis(alm)[..., 1:, :, :]
+        # Not jnp.abs, whose derivative at 0 is 1.
+        return maps * jnp.sign(maps)
 
 
 @functools.partial(jax.jit, static_argnums=0)

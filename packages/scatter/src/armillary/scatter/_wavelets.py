@@ -22,8 +22,8 @@ class AxisymmetricWavelets:
     .. math:: (f \star \psi_j)_{lm} = \kappa_j(l)\, a_{lm}, \qquad
               \kappa_j(l)^2 = k_\lambda(l / \lambda^{j+1}) - k_\lambda(l / \lambda^j),
 
-    for the scales j from `J_min` to `J`, the first with :math:`\lambda^J \ge L - 1`; what is below, the scaling function
-    with :math:`\kappa(l)^2 = k_\lambda(l / \lambda^{J_{min}})` keeps. Here
+    for the scales j from `J_min` to `J`, the first with :math:`\lambda^J \ge L - 1`; what is below is kept by the
+    scaling function, of :math:`\kappa(l)^2 = k_\lambda(l / \lambda^{J_{min}})`. Here
 
     .. math:: k_\lambda(t) = \frac{\int_t^1 s_\lambda(u)^2\, \mathrm du / u}{\int_{1/\lambda}^1 s_\lambda(u)^2\,
               \mathrm du / u}, \qquad s_\lambda(u) = \exp \frac{-1}{1 - v^2}, \quad
@@ -93,7 +93,7 @@ class AxisymmetricWavelets:
 
     @property
     def filters(self) -> np.ndarray:
-        """The scaling function's filter and then those of the wavelets `J_min` to `J`, of shape ``(J - J_min + 2, L)``."""
+        """The filters of the scaling function and of the wavelets `J_min` to `J`, of shape ``(J - J_min + 2, L)``."""
         return _filters(self.L, self.J_min, self.J, self.lam)
 
     def analysis(self, alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... scales rings longitudes"]:
