@@ -82,12 +82,12 @@ def test_rosenbrock(banana):
 
 
 def test_one_parameter():
-    # x = ln of a Gamma(3, 1) variable: density exp(3 x - e^x) with Z = Gamma(3) = 2.
-    x = np.log(np.random.default_rng(0).gamma(3, 1, (4, 1000, 1)))
+    # x = ln of an exponential variable: density exp(x - e^x), which is skewed and has Z = 1.
+    x = np.log(np.random.default_rng(0).exponential(size=(4, 1000, 1)))
     with jax.enable_x64(True):
-        found = evidence.from_arrays(x, (3 * x - np.exp(x))[..., 0]).estimate(jax.random.key(0))
+        found = evidence.from_arrays(x, (x - np.exp(x))[..., 0]).estimate(jax.random.key(0))
     assert found.diagnostics["flow"] == ["spline", "spline"]
-    assert abs(found.log_z - math.log(2)) < 3 * found.log_z_err
+    assert abs(found.log_z) < 3 * found.log_z_err
     assert found.log_z_err < 0.02
 
 
