@@ -31,3 +31,13 @@ def armillary_report_sections(result):
     from armillary.sphere._report import map_sections
 
     return map_sections(result)
+
+
+@hookimpl
+def armillary_demos():
+    """Demonstrations of armillary.sphere."""
+    yield ComponentSpec(
+        "earth",
+        "armillary.sphere._earth:demo",
+        "The power spectrum of the Earth's relief: a power law, or a broken one?",
+    )

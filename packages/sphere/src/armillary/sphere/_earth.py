@@ -114,7 +114,7 @@ def demo(directory: Path, *, console: rich.console.Console) -> Mapping[str, xarr
     """Fit both models and estimate their evidences.
 
     Args:
-        directory: where the checkpoints go.
+        directory: for files of its own, of which this demonstration has none.
         console: where it is told what is done.
 
     Returns:
@@ -141,6 +141,7 @@ def demo(directory: Path, *, console: rich.console.Console) -> Mapping[str, xarr
             multipoles,
             jnp.asarray(spectrum, dtype=multipoles.dtype),
             sampler="nuts",
+            sampler_options={"target_acceptance_rate": 0.95},  # the break's posterior has two scales
             key=jax.random.key(seed),
             num_warmup=500,
             num_samples=1000,
