@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 import xarray as xr
 
-from armillary.core import infer, write_report
+from armillary.core import ReportSection, infer, registry, write_report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -87,7 +87,11 @@ def report(tmp_path_factory):
     trees["first"]["evidence"] = evidence(-12.0, "[]")
     trees["second"]["evidence"] = evidence(-9.5, '["few draws: take more"]')
     file = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(trees, file, title="A report in a browser")
+    # What a plugin may bring: wider than any page, and with elements that are no section of ours.
+    wide = "<table><tr><th>figures</th><td>" + ", ".join(map(str, range(500))) + "</td></tr></table>"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "report_sections", lambda tree: [ReportSection("Wide", wide)])
+        write_report(trees, file, title="A report in a browser")
     return file
 
 

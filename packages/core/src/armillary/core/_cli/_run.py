@@ -39,7 +39,7 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
 
     Raises:
         ConfigError: the config is wrong in itself, for its model or for its data.
-        FileExistsError: the run directory holds a result already.
+        FileExistsError: the run directory holds a result or a checkpoint already, or is that of the config itself.
     """
     config = load(path)
     directory = output or _own_output(config)
@@ -54,7 +54,7 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
 
     set_precision(config.precision)
     # All that needs JAX comes after this line, the user's model included.
-    from armillary.core import infer, write_report
+    from armillary.core import infer
 
     from ._inputs import check_options, load_data, load_model, relative
 
@@ -89,13 +89,13 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
         )
         _write(resolved)
         save(tree, directory / RESULT)
-        write_report(tree, directory / REPORT)
+        written = _report(tree, directory, quiet=quiet)
     except KeyboardInterrupt:
         command = shlex.join(["armillary", "run", str(path), "--output", str(directory), "--resume"])
         print(f"\narmillary: interrupted; continue with `{command}`", file=sys.stderr)
         raise SystemExit(130) from None
     if not quiet:
-        print(directory / RESULT, directory / REPORT, sep="\n")
+        print(directory / RESULT, *written, sep="\n")
 
 
 def rewrite_report(directory: Path) -> Path:
@@ -114,6 +114,22 @@ def rewrite_report(directory: Path) -> Path:
     results = {store.stem: xr.open_datatree(store, engine="zarr", consolidated=False) for store in stores}
     write_report(results["result"] if set(results) == {"result"} else results, directory / REPORT)
     return directory / REPORT
+
+
+def _report(tree: xr.DataTree, directory: Path, *, quiet: bool) -> list[Path]:
+    """Write the report, and give its path; without matplotlib a run is a run all the same, and a line says so."""
+    from rich.console import Console
+
+    from armillary.core import write_report
+
+    try:
+        with Console(stderr=True, quiet=quiet).status("Writing the report"):
+            write_report(tree, directory / REPORT)
+    except ImportError as error:
+        advice = f"then `armillary report {shlex.quote(str(directory))}`"
+        print(f"armillary: no report was written: {error}, {advice}", file=sys.stderr)
+        return []
+    return [directory / REPORT]
 
 
 def save(tree: xr.DataTree, store: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from ._scalars import Scalar
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from armillary.core import Comparison
 
 # Okabe and Ito's colours, which the colour-blind can tell apart (jfly.uni-koeln.de/color).
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", "#000000")
@@ -129,14 +130,18 @@ def pairs(scalars: list[Scalar], diverging: np.ndarray | None) -> str:
         return image(figure, f"Scatter plots of each pair of {names}, with correlations", kind="wide")
 
 
-def drawn(plot: Any, alt: str) -> str:
-    """An image of what a ``plot()`` gave: a matplotlib figure, axes, or an array of axes."""
-    first = np.asarray(plot, dtype=object).flat[0]
-    figure = first if hasattr(first, "savefig") else first.figure
-    markup = image(figure, alt)
-    if "matplotlib.pyplot" in sys.modules:  # one made with pyplot would stay in its list of open figures
-        sys.modules["matplotlib.pyplot"].close(figure)
-    return markup
+def compared(comparison: Comparison) -> str:
+    """The plot that a comparison makes of itself."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE | {"text.parse_math": True}):
+        figure = Figure(figsize=(3.6, 1 + 0.35 * len(comparison.rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.margins(y=0.5 / len(comparison.rows))
+        comparison.plot(axes)
+        names = ", ".join(row.name for row in comparison.rows)
+        return image(figure, f"ln Z of {names}, relative to the best, with errors")
 
 
 def _density(axes: Axes, chain: np.ndarray, colour: str) -> None:

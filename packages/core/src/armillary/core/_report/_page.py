@@ -63,7 +63,9 @@ a { color: var(--link); }
 nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .9375rem; }
 section {
   background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1.25rem; margin: 1rem 0;
+  overflow-x: auto;
 }
+figure { margin: .5rem 0; }
 .verdict { border-left: 5px solid; border-radius: 6px; padding: .6rem .9rem; font-weight: 500; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: .75rem 0; }
 .tile { border-radius: 8px; padding: .6rem .8rem; }
@@ -79,6 +81,7 @@ th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(-
 th:first-child, td:first-child { text-align: left; padding-left: .2rem; }
 thead th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
 tbody th { font-weight: 500; }
+td.fair, td.bad { border-bottom-color: var(--line); }
 tr.best th, tr.best td { font-weight: 700; }
 img { max-width: 100%; height: auto; background: #ffffff; border-radius: 6px; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 42rem), 1fr)); gap: .5rem; }

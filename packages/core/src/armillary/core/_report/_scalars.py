@@ -42,12 +42,14 @@ class Selection:
 def select(tree: xr.DataTree) -> Selection:
     """The scalars of the ``posterior`` group: every one, or evenly spaced elements of its big arrays.
 
-    A complex parameter counts as two. Of a stored tree only what is chosen is read.
+    Small variables come before big ones, and of one size by name. A complex parameter counts as two. Of a stored
+    tree only what is chosen is read.
     """
     if "posterior" not in tree.children or not tree["posterior"].data_vars:
         return Selection((), 0)
     variables = {str(name): _with_chains(v) for name, v in tree["posterior"].data_vars.items()}
-    variables = {name: v for name, v in variables.items() if v.size}
+    # The small first, so that of a map with two parameters those two are seen; and by name, for a store has no order.
+    variables = {name: v for name, v in sorted(variables.items(), key=lambda item: (item[1].size, item[0])) if v.size}
     total = sum(_elements(v) * (2 if np.iscomplexobj(v) else 1) for v in variables.values())
     each = max(1, min(LIMIT_OF_ONE, LIMIT // max(1, len(variables))))
     scalars: list[Scalar] = []

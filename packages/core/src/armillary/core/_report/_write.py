@@ -180,14 +180,16 @@ def _evidence_section(trees: Mapping[str, xr.DataTree], comparison: Comparison |
         ]
         html += _page.table("Evidence", ["model", "ln Z", "error", "by"], rows)
     for name, group in groups.items():
-        prefix = f"{name}: " if name else ""
         warnings = _json(group.attrs.get("warnings"), [])
         if warnings:
-            html += '\n<div class="verdict fair">' + _page.bullets(f"{prefix}{w}" for w in warnings) + "</div>"
+            told = _page.bullets(f"{name}: {warning}" if name else warning for warning in warnings)
+            html += f'\n<div class="verdict fair">{told}</div>'
+    for name, group in groups.items():
         diagnostics = _json(group.attrs.get("diagnostics"), {})
         if diagnostics:
-            html += f"\n<h3>{escape(prefix)}diagnostics of the estimate</h3>\n"
-            html += _page.table(f"{prefix}diagnostics", ["figure", "value"], _flat(diagnostics))
+            heading = f"Diagnostics of the estimate: {name}" if name else "Diagnostics of the estimate"
+            html += f"\n<h3>{escape(heading)}</h3>\n"
+            html += _page.table(heading, ["figure", "value"], _flat(diagnostics))
     return [ReportSection("Evidence", html, 10)]
 
 
@@ -207,7 +209,7 @@ def _compared(comparison: Comparison) -> str:
     return (
         f'<p class="verdict good">{escape(caption)}</p>\n'
         + _page.table("Models by evidence", head, rows, best=0)
-        + _figures.drawn(comparison.plot(), "ln Z of each model relative to the best, with its error")
+        + _figures.compared(comparison)
     )
 
 
