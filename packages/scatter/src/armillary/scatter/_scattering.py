@@ -50,7 +50,7 @@ class FirstOrderScattering:
     L: int
     J_min: int = 0
     lam: float = 2.0
-    grid: GaussLegendre | None = None
+    grid: GaussLegendre = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         wavelets = self.wavelets  # which checks the arguments

@@ -61,7 +61,7 @@ class AxisymmetricWavelets:
     L: int
     J_min: int = 0
     lam: float = 2.0
-    grid: GaussLegendre | None = None  # type: ignore[assignment]
+    grid: GaussLegendre = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for name, low in (("L", 1), ("J_min", 0)):

@@ -23,7 +23,7 @@ def check_array(name: str, x: Any, trailing: tuple[int, ...], kind: str, layout:
     if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
         x = np.asarray(x)
     dtype = x.dtype
-    if dtype in (np.float64, np.complex128) and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+    if dtype in (np.float64, np.complex128) and not jax.config.jax_enable_x64:
         raise ValueError(
             f"{name} is {dtype}, and JAX would cut it to single precision: call numpyro.enable_x64() at the start "
             f"of the program, or pass {name}.astype({'np.complex64' if dtype.kind == 'c' else 'np.float32'})"

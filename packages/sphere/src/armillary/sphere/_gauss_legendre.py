@@ -35,7 +35,7 @@ class GaussLegendre:
     >>> grid.shape
     (3, 5)
     >>> print(grid.theta)
-    [0.68471922 1.57079633 2.45687343]
+    [0.6847192  1.57079633 2.45687345]
     """
 
     L: int

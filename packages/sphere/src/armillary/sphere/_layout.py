@@ -74,6 +74,6 @@ def join_hemispheres(north: Array, south: Array, rings: int) -> Array:
     return jnp.concatenate([north, jnp.flip(south[:, : rings // 2], axis=1)], axis=1)
 
 
-def order_signs(L: int, dtype: np.dtype) -> np.ndarray:
+def order_signs(L: int, dtype: np.dtype) -> Array:
     """(-1)**m for m from 0 to L - 1."""
-    return (1 - 2 * (np.arange(L) % 2)).astype(dtype)
+    return jnp.asarray(1 - 2 * (np.arange(L) % 2), dtype)

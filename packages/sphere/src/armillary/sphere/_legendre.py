@@ -60,7 +60,7 @@ def analyse(rings: Float[Array, "lanes parities columns rings"], grid_L: int, L:
 
 
 def _wide(x: Array) -> bool:
-    return x.dtype == np.float64 or bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    return x.dtype == np.float64 or bool(jax.config.jax_enable_x64)
 
 
 class _Plan:

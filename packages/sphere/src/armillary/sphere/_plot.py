@@ -12,7 +12,7 @@ from ._gauss_legendre import GaussLegendre
 
 
 def plot_map(
-    f: Float[Array, "rings longitudes"],
+    f: Float[Array | np.ndarray, "rings longitudes"],
     grid: GaussLegendre,
     *,
     ax: Any = None,

@@ -65,7 +65,7 @@ class SHT:
     """
 
     grid: GaussLegendre
-    L: int | None = None  # type: ignore[assignment]
+    L: int = None  # type: ignore[assignment]
     spin: int = 0
     real: bool = False
 
