@@ -360,6 +360,16 @@ def test_sections_of_plugins_stand_in_their_order(report, monkeypatch):
     assert "two" in page.text
 
 
+def test_a_section_that_is_the_same_of_all_results_stands_once(report, monkeypatch):
+    def sections(tree):
+        yield ReportSection("Data", "<p>the same</p>")
+        yield ReportSection("Fit", f"<p>{float(tree['posterior']['x'].mean())}</p>")
+
+    monkeypatch.setattr(registry, "report_sections", sections)
+    page = report({"a": result({"x": normal(2, 50)}), "b": result({"x": normal(2, 50, seed=1)})})
+    assert page.headings[-4:-1] == ["Data", "Fit: a", "Fit: b"]
+
+
 def test_without_matplotlib_it_says_what_to_install(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'armillary-core\[plots\]'"):

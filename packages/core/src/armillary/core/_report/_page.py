@@ -88,6 +88,8 @@ img { max-width: 100%; height: auto; background: #ffffff; border-radius: 6px; }
 .pair { display: flex; flex-wrap: wrap; gap: .5rem; }
 .pair img { flex: 1 1 19rem; min-width: 0; width: 19rem; max-width: 36rem; }
 img.wide { max-width: none; }
+details { margin: .75rem 0; }
+summary { cursor: pointer; font-weight: 600; }
 ul { padding-left: 1.25rem; margin: .5rem 0; }
 li { margin: .25rem 0; }
 pre {

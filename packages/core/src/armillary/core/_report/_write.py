@@ -188,8 +188,8 @@ def _evidence_section(trees: Mapping[str, xr.DataTree], comparison: Comparison |
         diagnostics = _json(group.attrs.get("diagnostics"), {})
         if diagnostics:
             heading = f"Diagnostics of the estimate: {name}" if name else "Diagnostics of the estimate"
-            html += f"\n<h3>{escape(heading)}</h3>\n"
-            html += _page.table(heading, ["figure", "value"], _flat(diagnostics))
+            figures = _page.table(heading, ["figure", "value"], _flat(diagnostics))
+            html += f"\n<details>\n<summary>{escape(heading)}</summary>\n{figures}\n</details>"
     return [ReportSection("Evidence", html, 10)]
 
 
@@ -214,12 +214,17 @@ def _compared(comparison: Comparison) -> str:
 
 
 def _plugin_sections(trees: Mapping[str, xr.DataTree]) -> list[ReportSection]:
-    answer = []
+    """The sections of plugins for each result; one that is the same for several, as of their data, stands once."""
+    names: dict[ReportSection, list[str]] = {}
     for name, tree in trees.items():
         for section in registry.report_sections(tree):
-            heading = f"{section.title}: {name}" if name else section.title
-            answer.append(ReportSection(heading, section.html, section.order))
-    return answer
+            names.setdefault(section, []).append(name)
+    return [
+        ReportSection(
+            section.title if len(of) == len(trees) else f"{section.title}: {', '.join(of)}", section.html, section.order
+        )
+        for section, of in names.items()
+    ]
 
 
 def _reproduce(trees: Mapping[str, xr.DataTree], path: Path) -> str:
