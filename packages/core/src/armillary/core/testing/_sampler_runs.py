@@ -133,7 +133,7 @@ def check_sampler_numpyro(case: Case) -> None:
     for chain_method in ("sequential", "vectorized"):
         mcmc = MCMC(
             BlackJAXKernel(model, case.component),
-            num_warmup=20,
+            num_warmup=100,  # shorter ones leave the step size that dual averaging starts from, ten times too large
             num_samples=30,
             num_chains=2,
             chain_method=chain_method,
