@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 def results(run):
     directory, _ = run
     return {
-        name: xarray.open_datatree(next(directory.glob(pattern)), engine="zarr")
+        name: xarray.open_datatree(next(directory.glob(pattern)), engine="zarr", consolidated=False)
         for name, pattern in {"power law": "power*law.zarr", "broken power law": "broken*.zarr"}.items()
     }
 

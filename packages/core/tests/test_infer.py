@@ -32,13 +32,14 @@ def model(y, scale=1.0):
 
 
 def quick(*args, **options):
-    settings = {"num_warmup": 100, "num_samples": 60, "num_chains": 2, "progress_bar": False}
+    # MALA compiles in a second where NUTS takes five.
+    settings = {"sampler": "mala", "num_warmup": 100, "num_samples": 60, "num_chains": 2, "progress_bar": False}
     return infer(model, *(args or (DATA,)), **(settings | options))
 
 
 @pytest.fixture(scope="module")
 def tree():
-    return quick()
+    return quick(sampler="nuts")
 
 
 def test_the_tree_has_arviz_groups_and_names(tree):
@@ -72,8 +73,9 @@ def test_provenance(tree):
     assert tree.attrs["sampler"] == "nuts"
 
 
-@pytest.mark.parametrize("sampler", ["nuts", "blackjax-nuts"])
-@pytest.mark.parametrize("chain_method", ["sequential", "parallel"])
+@pytest.mark.parametrize(
+    ("sampler", "chain_method"), [("nuts", "sequential"), ("mala", "sequential"), ("mala", "parallel")]
+)
 def test_other_chain_methods_and_other_keys(sampler, chain_method):
     tree = quick(sampler=sampler, chain_method=chain_method, key=jax.random.PRNGKey(3))
     draws = tree["posterior"]["mean"].values
@@ -82,10 +84,10 @@ def test_other_chain_methods_and_other_keys(sampler, chain_method):
     assert abs(draws.mean() - DATA.sum() / 4.25) < 0.5
 
 
-def test_the_same_key_gives_the_same_draws_and_another_gives_others(tree):
-    again, other = quick(), quick(key=jax.random.key(1))
-    np.testing.assert_array_equal(again["posterior"]["mean"], tree["posterior"]["mean"])
-    assert not np.array_equal(other["posterior"]["mean"], tree["posterior"]["mean"])
+def test_the_same_key_gives_the_same_draws_and_another_gives_others():
+    first, again, other = quick(), quick(), quick(key=jax.random.key(1))
+    np.testing.assert_array_equal(again["posterior"]["mean"], first["posterior"]["mean"])
+    assert not np.array_equal(other["posterior"]["mean"], first["posterior"]["mean"])
 
 
 def test_one_chain_no_warmup_keywords_and_sampler_settings():
@@ -116,13 +118,13 @@ def test_an_evidence_estimator_gets_unconstrained_samples_and_the_log_density():
 def test_the_tree_can_be_saved_and_read(tree, tmp_path):
     import xarray
 
-    tree.to_zarr(tmp_path / "result.zarr")
-    read = xarray.open_datatree(tmp_path / "result.zarr", engine="zarr")
+    tree.to_zarr(tmp_path / "result.zarr", consolidated=False)
+    read = xarray.open_datatree(tmp_path / "result.zarr", engine="zarr", consolidated=False)
     np.testing.assert_array_equal(read["posterior"]["mean"], tree["posterior"]["mean"])
     assert read.attrs["versions"] == tree.attrs["versions"]
 
 
-@pytest.mark.parametrize("sampler", ["nuts", "blackjax-nuts", "chees"])
+@pytest.mark.parametrize("sampler", ["nuts", "mala", "chees"])
 def test_a_checkpointed_run_taken_up_again_gives_the_same_draws(sampler, tmp_path):
     options = {"sampler": sampler, "checkpoint": tmp_path / "run", "checkpoint_every": 25}
     whole = quick(sampler=sampler)
@@ -130,8 +132,6 @@ def test_a_checkpointed_run_taken_up_again_gives_the_same_draws(sampler, tmp_pat
     resumed = quick(resume=True, **options)
     np.testing.assert_array_equal(resumed["posterior"]["mean"], whole["posterior"]["mean"])
     np.testing.assert_array_equal(resumed["sample_stats"]["lp"], whole["sample_stats"]["lp"])
-    again = quick(resume=True, **options)
-    np.testing.assert_array_equal(again["posterior"]["mean"], whole["posterior"]["mean"])
 
 
 KILLED = """
@@ -140,7 +140,7 @@ KILLED = """
     import numpy as np
     from {module} import DATA, model
     from armillary.core import infer
-    infer(model, DATA, num_warmup=200, num_samples=20000, num_chains=2, progress_bar=False, checkpoint={path!r},
+    infer(model, DATA, sampler="mala", num_warmup=200, num_samples=40000, num_chains=2, progress_bar=False, checkpoint={path!r},
           checkpoint_every=100, log_likelihood=False)
 """
 
@@ -153,7 +153,9 @@ def test_a_run_killed_by_sigkill_resumes_to_the_same_draws(when, tmp_path):
     directory, module = os.path.split(os.path.splitext(os.path.abspath(__file__))[0])
     script.write_text(textwrap.dedent(KILLED.format(directory=directory, module=module, path=str(path))))
     # The model's module name is part of what a checkpoint knows its run by: here and there it must be the same.
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
+    # As these tests compile: see conftest.py. Another optimisation would round otherwise.
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, env=environment)
     deadline = time.monotonic() + 120
     while not (path / when).exists():
         assert process.poll() is None, process.stderr.read().decode()
@@ -163,12 +165,12 @@ def test_a_run_killed_by_sigkill_resumes_to_the_same_draws(when, tmp_path):
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
     done = len(list(path.glob("draws-*.zarr")))
-    assert done < 200
+    assert done < 400
     num_samples = 100 * (done + 3)
     settings = json.loads((path / "settings.json").read_text())
     settings["model"] = f"{model.__module__}:model"
     (path / "settings.json").write_text(json.dumps(settings))
-    options = {"num_warmup": 200, "num_samples": num_samples, "num_chains": 2, "progress_bar": False}
+    options = {"sampler": "mala", "num_warmup": 200, "num_samples": num_samples, "num_chains": 2, "progress_bar": False}
     resumed = infer(model, DATA, checkpoint=path, resume=True, **options)
     whole = infer(model, DATA, **options)
     np.testing.assert_array_equal(resumed["posterior"]["mean"], whole["posterior"]["mean"])
@@ -194,7 +196,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     quick(num_samples=5, checkpoint=path)
     with pytest.raises(CheckpointError, match=r"there is a checkpoint already. Pass resume=True"):
         quick(num_samples=5, checkpoint=path)
-    for change in ({"num_chains": 1}, {"num_warmup": 50}, {"sampler": "mala"}, {"key": jax.random.key(9)}):
+    for change in ({"num_chains": 1}, {"num_warmup": 50}, {"sampler": "nuts"}, {"key": jax.random.key(9)}):
         name = next(iter(change))
         with pytest.raises(CheckpointError, match=f"is of another run: {name} is"):
             quick(num_samples=5, checkpoint=path, resume=True, **change)
@@ -242,4 +244,4 @@ def test_unknown_samplers_and_estimators():
 
 def test_progress_is_shown_on_the_standard_error(capfd):
     quick(num_samples=20, progress_bar=True)
-    assert "nuts, 2 chains: sampling" in capfd.readouterr().err
+    assert "mala, 2 chains: sampling" in capfd.readouterr().err

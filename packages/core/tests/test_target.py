@@ -208,7 +208,7 @@ def test_an_improper_prior_gives_no_prior_draws_and_says_so_when_they_are_needed
 
     target = Target.from_numpyro(numpyro.handlers.substitute(flat, substitute_fn=_start_at_zero), 1.0)
     assert target.traits == frozenset()
-    with pytest.raises(ValueError, match="needs sample_prior of its target.*proper priors"):
+    with pytest.raises(ValueError, match=r"needs sample_prior of its target.*proper priors"):
         target.require({"sample_prior"}, "nested sampling")
 
 

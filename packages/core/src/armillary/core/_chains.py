@@ -89,8 +89,8 @@ class Chains:
         while done < total:
             warmup = done < self._num_warmup
             size = min(self._chunk_size, (self._num_warmup if warmup else total) - done)
-            state, draws = advance(state, size)
-            draws = None if warmup else jax.tree.map(lambda leaf, n=size: np.asarray(leaf[:, :n]), draws)
+            state, buffer = advance(state, size)
+            draws = None if warmup else jax.tree.map(lambda leaf, n=size: np.asarray(leaf[:, :n]), buffer)
             jax.block_until_ready(state)
             done += size
             if checkpoint:

@@ -164,10 +164,9 @@ class BlackJAXKernel(MCMCKernel):
         about = (treedef, num_warmup, batched, init_params is None)
         if self._compiled is not None and self._compiled[0] == about and _same(self._compiled[1], leaves):
             return self._compiled[2](rng_key, init_params)
-        first = partial(self._first, target)
-        if batched:
-            first = jax.vmap(first, in_axes=(0, None if init_params is None else 0))
-        first = jax.jit(first)
+        one = partial(self._first, target)
+        many = jax.vmap(one, in_axes=(0, None if init_params is None else 0))
+        first = jax.jit(many if batched else one)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             self._compiled = (about, leaves, first)
         return first(rng_key, init_params)
@@ -176,11 +175,11 @@ class BlackJAXKernel(MCMCKernel):
         """One step, of the adaptation while the warm-up lasts, of the algorithm after."""
         target = self._target(model_args, model_kwargs)
         batched = state.i.ndim == 1
-        adapt, advance = partial(self._adapt, target), partial(self._advance, target)
-        if batched:
-            adapt, advance = jax.vmap(adapt), jax.vmap(advance)
+        each = jax.vmap if batched else lambda step: step
+        advance = each(partial(self._advance, target))
         if state.adaptation is None:
             return advance(state)
+        adapt = each(partial(self._adapt, cast(Target, target)))
         # Outside the vmap, so that it stays a branch and does not become a selection between two computed steps.
         i = state.i[0] if batched else state.i
         return jax.lax.cond(i < self._num_warmup, adapt, advance, state)

@@ -104,7 +104,7 @@ class _Hamiltonian:
         _settings.positive("step_size", self.step_size)
         _settings.fraction("target_acceptance_rate", self.target_acceptance_rate)
 
-    def build(self, target: Target, **parameters: Any) -> Any:
+    def build(self, target: Target, *, step_size: Any = None, inverse_mass_matrix: Any = None) -> Any:
         raise TypeError(f"{type(self).__name__} has no algorithm of its own")
 
     def adaptation(self, target: Target, num_warmup: int) -> Adaptation:

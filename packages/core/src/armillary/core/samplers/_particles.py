@@ -38,9 +38,9 @@ class ParticlesState(NamedTuple):
 
 
 class ParticlesInfo(NamedTuple):
-    """``is_divergent`` is true of every draw of a run that did not converge."""
+    """The number of the particle drawn; ``is_divergent`` is true of every draw of a run that did not converge."""
 
-    index: Array
+    particle: Array
     is_divergent: Array
 
 
