@@ -48,3 +48,8 @@ def test_sampler(component, check):
 @parametrize_with_checks(LONG, of(LONG))
 def test_sampler_that_compiles_long(component, check):
     check(component)
+
+
+@parametrize_with_checks(["armillary-core"])
+def test_plugin(component, check):
+    check(component)

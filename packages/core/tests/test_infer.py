@@ -140,8 +140,8 @@ KILLED = """
     import numpy as np
     from {module} import DATA, model
     from armillary.core import infer
-    infer(model, DATA, sampler="mala", num_warmup=200, num_samples=40000, num_chains=2, progress_bar=False, checkpoint={path!r},
-          checkpoint_every=100, log_likelihood=False)
+    infer(model, DATA, sampler="mala", num_warmup=200, num_samples=40000, num_chains=2, progress_bar=False,
+          checkpoint={path!r}, checkpoint_every=100, log_likelihood=False)
 """
 
 

@@ -85,22 +85,29 @@ def test_every_chain_method_draws_from_the_posterior_with_both_kinds_of_key(name
         target = Target.from_numpyro(model, DATA)
         z = target.unconstrain({k: draws[k][0, 7] for k in ("mean", "scale")})
         np.testing.assert_allclose(fields["potential_energy"][0, 7], -target.log_density(z), rtol=1e-4)
-        size = max(20.0, _effective_size(draws["mean"]))
+        size = _effective_size(draws["mean"])
         assert abs(draws["mean"].mean() - MEAN) < 5 * DEVIATION / size**0.5
-        assert draws["mean"].std() == pytest.approx(DEVIATION, rel=5 / size**0.5)
+        # Of squares, whose variance is twice the fourth power of the deviation: a chain that swings from side to side
+        # knows the mean well and these badly.
+        squares = (draws["mean"] - MEAN) ** 2
+        assert abs(squares.mean() - DEVIATION**2) < 5 * DEVIATION**2 * (2 / _effective_size(squares)) ** 0.5
 
 
 def _effective_size(draws):
-    return float(np.sum(blackjax.ess(np.asarray(draws, dtype=np.float64))))
+    return min(float(np.sum(blackjax.ess(np.asarray(draws, dtype=np.float64)))), draws.size)
 
 
 @pytest.mark.parametrize("name", ["blackjax-nuts", "mala"])
 def test_draws_do_not_depend_on_the_chain_method(name):
     methods = ("sequential", "vectorized", "parallel")
-    draws = [run(BlackJAXKernel(model, make(name)), m, jax.random.key(3)).get_samples()["mean"] for m in methods]
-    # The same keys and the same arithmetic, reordered by the compiler: the first steps agree to rounding.
-    np.testing.assert_allclose(draws[0][:3], draws[1][:3], rtol=1e-3)
-    np.testing.assert_allclose(draws[0][:3], draws[2][:3], rtol=1e-3)
+    runs = [
+        run(BlackJAXKernel(model, make(name)), method, jax.random.key(3), num_warmup=5, num_samples=5)
+        for method in methods
+    ]
+    draws = [mcmc.get_samples(group_by_chain=True)["mean"] for mcmc in runs]
+    # The same keys and the same arithmetic, reordered by the compiler: over few steps they agree to rounding.
+    np.testing.assert_allclose(draws[0], draws[1], rtol=1e-3)
+    np.testing.assert_allclose(draws[0], draws[2], rtol=1e-3)
 
 
 def test_resuming_from_the_last_state_continues_the_chain():
@@ -145,23 +152,25 @@ def test_arviz_reads_the_result():
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_window_adaptation_is_blackjaxs(dense):
-    target = Target(lambda x: -0.5 * jnp.sum((x / SCALES) ** 2), lambda x: 0.0, position=jnp.zeros(3))
-    key, num_warmup = jax.random.key(5), 200
-    theirs = blackjax.window_adaptation(
-        blackjax.nuts, target.log_density, is_mass_matrix_diagonal=not dense, target_acceptance_rate=0.8
-    )
-    (state, parameters), _ = theirs.run(key, jnp.zeros(3), num_warmup)
-    ours = samplers.BlackJAXNUTS(dense=dense).adaptation(target, num_warmup)
+    with jax.enable_x64(True):
+        target = Target(lambda x: -0.5 * jnp.sum((x / SCALES) ** 2), lambda x: 0.0, position=np.zeros(3))
+        # NUTS amplifies rounding: over 40 steps it has not shown yet.
+        key, num_warmup = jax.random.key(5), 40
+        theirs = blackjax.window_adaptation(
+            blackjax.nuts, target.log_density, is_mass_matrix_diagonal=not dense, target_acceptance_rate=0.8
+        )
+        (state, parameters), _ = theirs.run(key, np.zeros(3), num_warmup)
+        ours = samplers.BlackJAXNUTS(dense=dense).adaptation(target, num_warmup)
 
-    def step(carry, inputs):
-        return ours.step(inputs[0], inputs[1], carry)[0], None
+        def step(carry, inputs):
+            return ours.step(inputs[0], inputs[1], carry)[0], None
 
-    start = ours.init(key, jnp.zeros(3))
-    end, _ = jax.lax.scan(step, start, (jax.random.split(key, num_warmup), jnp.arange(num_warmup)))
-    algorithm, found = ours.result(end)
-    np.testing.assert_allclose(algorithm.position, state.position, rtol=1e-3)
-    np.testing.assert_allclose(found["step_size"], parameters["step_size"], rtol=1e-3)
-    np.testing.assert_allclose(found["inverse_mass_matrix"], parameters["inverse_mass_matrix"], rtol=1e-3)
+        start = ours.init(key, np.zeros(3))
+        end, _ = jax.lax.scan(step, start, (jax.random.split(key, num_warmup), jnp.arange(num_warmup)))
+        algorithm, found = ours.result(end)
+        np.testing.assert_allclose(algorithm.position, state.position, rtol=1e-6)
+        np.testing.assert_allclose(found["step_size"], parameters["step_size"], rtol=1e-6)
+        np.testing.assert_allclose(found["inverse_mass_matrix"], parameters["inverse_mass_matrix"], rtol=1e-6)
 
 
 SCALES = np.array([0.1, 1.0, 5.0])
@@ -188,9 +197,8 @@ def test_a_target_by_hand():
 
 @pytest.mark.parametrize("name", ["nested-slice-sampling", "tempered-smc"])
 def test_samplers_with_an_evidence_give_the_conjugate_one(name):
-    with jax.enable_x64(True):
-        target = Target.from_numpyro(model, DATA)
-        state = jax.jit(make(name).build(target).init)(None, jax.random.key(2))
+    target = Target.from_numpyro(model, DATA)
+    state = jax.jit(make(name).build(target).init)(None, jax.random.key(2))
     covariance = np.eye(4) + 4.0
     expected = -0.5 * (DATA @ np.linalg.solve(covariance, DATA) + np.linalg.slogdet(2 * np.pi * covariance)[1])
     assert bool(state.converged)
@@ -199,11 +207,10 @@ def test_samplers_with_an_evidence_give_the_conjugate_one(name):
 
 
 def test_a_run_that_stops_short_says_so():
-    with jax.enable_x64(True):
-        target = Target.from_numpyro(model, DATA)
-        algorithm = samplers.NestedSliceSampling(num_live=50, max_compression=1.0).build(target)
-        state = jax.jit(algorithm.init)(None, jax.random.key(0))
-        _, info = algorithm.step(jax.random.key(1), state)
+    target = Target.from_numpyro(model, DATA)
+    algorithm = samplers.NestedSliceSampling(num_live=50, max_compression=1.0).build(target)
+    state = jax.jit(algorithm.init)(None, jax.random.key(0))
+    _, info = algorithm.step(jax.random.key(1), state)
     assert not bool(state.converged)
     assert bool(info.is_divergent)
     assert float(state.log_z_err) == float("inf")

@@ -201,6 +201,16 @@ def test_conditioned_models_and_factors_count_as_observed():
     assert Target.from_numpyro(factored).log_likelihood({"x": jnp.array(2.0)}) == pytest.approx(-4.0)
 
 
+def test_a_prior_so_vague_that_its_draws_underflow():
+    def vague(y):
+        tau = numpyro.sample("tau", dist.Gamma(1e-3, 1e-3))
+        numpyro.sample("y", dist.Normal(0.0, tau**-0.5), obs=y)
+
+    target = Target.from_numpyro(vague, np.array([1.0, 2.0]))
+    expected = scipy.stats.gamma.logpdf(2.0, 1e-3, scale=1e3) + np.log(2.0)
+    assert float(target.log_prior({"tau": jnp.log(2.0)})) == pytest.approx(expected, rel=1e-4)
+
+
 def test_an_improper_prior_gives_no_prior_draws_and_says_so_when_they_are_needed():
     def flat(y):
         x = numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), ()))

@@ -65,8 +65,8 @@ def test_gaussian_with_splines_falls_back_and_says_so():
     found = LearnedHarmonicMean().from_arrays(jax.random.key(0), samples, log_density)
     assert abs(found.log_z - GAUSSIAN_LOG_Z[2]) < 3 * found.log_z_err
     assert found.diagnostics["flow"] == ["gaussian", "gaussian"]
-    (note,) = found.warnings
-    assert note.startswith("note: in 2 of 2 folds the spline flow did not beat a Gaussian")
+    (note,) = found.notes
+    assert note.startswith("in 2 of 2 folds the spline flow did not beat a Gaussian")
 
 
 def test_rosenbrock(banana):

@@ -17,6 +17,7 @@ class Evidence:
         method: which estimator it is from, such as ``"lhm"``.
         diagnostics: named figures by which the estimate is to be judged.
         warnings: what is wrong with it, each with what to do; empty if nothing is.
+        notes: what a reader should know of how it was made, and is no fault.
     """
 
     log_z: float
@@ -24,3 +25,4 @@ class Evidence:
     method: str = ""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -162,6 +162,7 @@ def evidence_group(evidence: Any, method: str = "") -> xarray.DataTree:
             "method": evidence.method or method,
             "diagnostics": json.dumps(dict(evidence.diagnostics), default=_plain),
             "warnings": json.dumps(list(evidence.warnings)),
+            "notes": json.dumps(list(evidence.notes)),
         },
     )
     return xarray.DataTree(dataset)

@@ -24,7 +24,7 @@ Site = dict[str, Any]
 def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dict) -> Target:
     """Make a target of a model: see `Target.from_numpyro`."""
     seeded = handlers.seed(model, jax.random.key(0))
-    sites = handlers.trace(seeded).get_trace(*args, **kwargs)
+    sites = _trace(seeded, args, kwargs)
     latent = _check(sites)
     # The values of numpyro.param and mutable sites are fixed at their first ones, as NumPyro's own samplers do.
     fixed = {name: site["value"] for name, site in sites.items() if site["type"] in ("param", "mutable")}
@@ -50,7 +50,7 @@ def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dic
         return total(position, lambda name: name not in latent and name not in jacobians)
 
     def sample_prior(key: jax.Array) -> PyTree:
-        drawn = handlers.trace(handlers.seed(unseeded, key)).get_trace(*args, **kwargs)
+        drawn = _trace(handlers.seed(unseeded, key), args, kwargs)
         return unconstrain({name: drawn[name]["value"] for name in latent})
 
     def constrain(position: PyTree) -> PyTree:
@@ -61,7 +61,8 @@ def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dic
         if missing:
             raise ValueError(f"unconstrain: no value for the site {missing[0]!r}; the model has {sorted(latent)}")
         values = {name: jnp.asarray(params[name]) for name in latent}
-        return util.unconstrain_fn(seeded, args, kwargs, values)
+        with numpyro.validation_enabled(False):
+            return util.unconstrain_fn(seeded, args, kwargs, values)
 
     position = jax.eval_shape(
         lambda: unconstrain({name: site["value"] for name, site in latent.items()}),
@@ -91,6 +92,12 @@ def lower(cls: type[Target], model: Callable[..., Any], args: tuple, kwargs: dic
     )
     target._start = partial(_initial_position, seeded, args, kwargs)
     return target
+
+
+def _trace(seeded: Callable[..., Any], args: tuple, kwargs: dict) -> dict[str, Site]:
+    """A run of the model on a draw from its prior, which may be so vague that the draw underflows its support."""
+    with numpyro.validation_enabled(False):
+        return handlers.trace(seeded).get_trace(*args, **kwargs)
 
 
 def _initial_position(model: Callable[..., Any], args: tuple, kwargs: dict, key: jax.Array) -> PyTree:
@@ -151,7 +158,7 @@ def _is_improper(distribution: Distribution) -> bool:
 def _parameters(
     model: Callable[..., Any], args: tuple, kwargs: dict, latent: dict[str, Site], key: jax.Array
 ) -> dict[str, list[Array]]:
-    sites = handlers.trace(handlers.seed(model, key)).get_trace(*args, **kwargs)
+    sites = _trace(handlers.seed(model, key), args, kwargs)
     return {name: jax.tree.leaves(sites[name]["fn"]) for name in latent}
 
 

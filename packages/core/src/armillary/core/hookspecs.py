@@ -118,7 +118,7 @@ def armillary_evidence_estimators() -> Iterable[ComponentSpec]:  # type: ignore[
 
 @hookspec
 def armillary_demos() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
-    """Demonstrations for ``armillary demo NAME``: callables ``demo(directory, *, console) -> xarray.DataTree``."""
+    """Demonstrations for ``armillary demo NAME``: ``demo(directory, *, console)`` gives results by model."""
 
 
 @hookspec

@@ -170,6 +170,9 @@ class Target(Protocol):
     def initial_position(self, key: jax.Array) -> PyTree:
         """A position to start a chain from."""
 
+    def require(self, traits: frozenset[str] | set[str], sampler: str) -> None:
+        """Raise `ValueError` if one of these capabilities, which ``sampler`` needs, is missing."""
+
     def log_prior(self, position: PyTree) -> Array:
         """The log prior density of an unconstrained position, Jacobian included."""
 
@@ -204,7 +207,8 @@ class Sampler(Protocol):
     states and infos are NamedTuples, flat pytrees that a scan can carry, with the state's ``position`` that of the
     target; the same key gives the same draw, another key another; jit equals eager, vmap equals a loop, and a step
     is traced once; the dtype of the position is kept; the moments of a Gaussian come out within five Monte-Carlo
-    errors, or within the bias that the sampler declares as ``bias``.
+    errors, and beyond them by no more than the ``bias`` that the sampler declares: of a mean, in standard deviations of
+    the posterior; of a covariance, as a fraction of the product of two of them.
 
     Optional: ``adaptation(target, num_warmup) -> Adaptation``; ``kernel(model) -> MCMCKernel`` where NumPyro has the
     algorithm itself.

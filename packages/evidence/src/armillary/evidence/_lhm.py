@@ -112,10 +112,10 @@ class LearnedHarmonicMean:
             "max_r_hat": r_hat,
             "min_ess": ess,
         }
-        notes = _warn_convergence(r_hat, ess)
+        warnings = _warn_convergence(r_hat, ess)
         if len(x) < _MIN_CHAINS:
             number = -(-_MIN_CHAINS // len(x))
-            notes.append(
+            warnings.append(
                 f"only {len(x)} chain{'s' if len(x) > 1 else ''}: cut into {number} blocks each, which stand for "
                 f"chains; that they have converged to one another is not known. Run {_MIN_CHAINS} chains or more"
             )
@@ -150,13 +150,14 @@ class LearnedHarmonicMean:
             "pareto_k": _chains.pareto_k(log_ratios),
             "rounding": rounding,
         }
-        notes += _warn(statistics, diagnostics, self.flow)
+        warnings += _warn(statistics, diagnostics)
         return EvidenceEstimate(
             log_z=statistics.log_z,
             log_z_err=statistics.log_z_err,
             method="lhm",
             diagnostics=diagnostics,
-            warnings=tuple(notes),
+            warnings=tuple(warnings),
+            notes=_notes(diagnostics["flow"]) if self.flow == "auto" else (),
             log_z_interval=statistics.log_z_interval,
         )
 
@@ -244,7 +245,7 @@ def _warn_convergence(r_hat: float, ess: float) -> list[str]:
     return found
 
 
-def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any], flow: str) -> list[str]:
+def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any]) -> list[str]:
     found = []
     advice = "Do not trust the error: give more draws, or another temperature"
     if statistics.kurtosis > 10:
@@ -274,13 +275,17 @@ def _warn(statistics: HarmonicMeanStatistics, diagnostics: dict[str, Any], flow:
             f"the log-density is rounded to {diagnostics['rounding']:.2g} nats in single precision. Compute it in "
             "double: put the line `numpyro.enable_x64()` first"
         )
-    if flow == "auto" and "gaussian" in diagnostics["flow"]:
-        found.append(
-            f"note: in {diagnostics['flow'].count('gaussian')} of {len(diagnostics['flow'])} folds the spline flow did "
-            "not beat a Gaussian on held-out draws, so the Gaussian was used. That is well for a posterior like one; "
-            "otherwise give more draws"
-        )
     return found
+
+
+def _notes(flows: list[str]) -> tuple[str, ...]:
+    number = flows.count("gaussian")
+    if not number:
+        return ()
+    return (
+        f"in {number} of {len(flows)} folds the spline flow did not beat a Gaussian on held-out draws, so the Gaussian "
+        "was used: well for a posterior like one; otherwise give more draws",
+    )
 
 
 @contextlib.contextmanager

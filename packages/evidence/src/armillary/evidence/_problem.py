@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import numpyro
 from jaxtyping import Array, ArrayLike, Float
 
 from armillary.core import Target
@@ -77,9 +76,7 @@ def from_numpyro(mcmc: Any) -> Problem:
         )
     if getattr(mcmc, "_states", None) is None:
         raise ValueError("mcmc has no samples: call mcmc.run(key, ...) first")
-    # The run has tried the model. Lowering draws from the prior, and a vague one gives values that validation refuses.
-    with numpyro.validation_enabled(False):
-        target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
+    target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
     sites = {name: values for name, values in mcmc.get_samples(group_by_chain=True).items() if name in target.structure}
     positions = jax.jit(jax.vmap(jax.vmap(target.unconstrain)))(sites)
     problem = Problem(

@@ -24,4 +24,4 @@ class EvidenceEstimate(Evidence):
     def __str__(self) -> str:
         below, above = (abs(end - self.log_z) for end in self.log_z_interval)
         lines = [f"ln Z = {self.log_z:.3f} (+{above:.3f} -{below:.3f}), {self.method}"]
-        return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])
+        return "\n".join([*lines, *(f"  ! {text}" for text in self.warnings), *(f"  {text}" for text in self.notes)])

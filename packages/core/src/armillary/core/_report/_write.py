@@ -184,6 +184,8 @@ def _evidence_section(trees: Mapping[str, xr.DataTree], comparison: Comparison |
         if warnings:
             told = _page.bullets(f"{name}: {warning}" if name else warning for warning in warnings)
             html += f'\n<div class="verdict fair">{told}</div>'
+        for text in _json(group.attrs.get("notes"), []):
+            html += "\n" + _page.note(f"{name}: {text}" if name else text)
     for name, group in groups.items():
         diagnostics = _json(group.attrs.get("diagnostics"), {})
         if diagnostics:

@@ -62,7 +62,7 @@ class NestedSliceSampling:
 
     def build(self, target: Target) -> Any:
         """The algorithm: its ``init`` is the run, its ``step`` a draw."""
-        target.require(self.traits, "nested-slice-sampling")  # type: ignore[attr-defined]
+        target.require(self.traits, "nested-slice-sampling")
         num_delete = self.num_delete or max(1, self.num_live // 10)
         # Deleting k of n points at once shrinks the volume by the factors 1 - 1/n, ..., 1 - 1/(n-k+1).
         rates = 1.0 / jnp.arange(self.num_live, self.num_live - num_delete, -1)

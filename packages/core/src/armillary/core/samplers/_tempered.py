@@ -54,7 +54,7 @@ class TemperedSMC:
 
     def build(self, target: Target) -> Any:
         """The algorithm: its ``init`` is the run, its ``step`` a draw."""
-        target.require(self.traits, "tempered-smc")  # type: ignore[attr-defined]
+        target.require(self.traits, "tempered-smc")
         move = random_walk.build_additive_step()
 
         def metropolis(key: jax.Array, state: Any, logdensity_fn: Any, factor: Array) -> tuple[Any, Any]:
