@@ -177,3 +177,13 @@ def test_a_package_imports_what_it_declares(package):
         else:
             found = {canonicalize_name(owner) for owner in owners.get(top, [top])}
         assert not found or found & allowed, f"{path} imports {name}, of {sorted(found)}, which is not declared"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_declares_what_it_imports_and_no_more(package):
+    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
+    owners = metadata.packages_distributions()
+    used = {f"armillary-{name.split('.')[1]}" for name in imported(package) if name.startswith("armillary.")}
+    for name in imported(package):
+        used |= {canonicalize_name(owner) for owner in owners.get(name.partition(".")[0], [])}
+    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= used
