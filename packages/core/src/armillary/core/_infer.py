@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -149,7 +150,10 @@ def infer(
     tree.attrs.update(attributes)
     if evidence is not None:
         positions = jax.tree.map(jnp.asarray, draws.positions)
-        with _status(progress_bar, f"evidence by {evidence_name}"):
+        has_bar = dataclasses.is_dataclass(evidence) and hasattr(evidence, "progress_bar")
+        if has_bar and progress_bar:
+            evidence = dataclasses.replace(evidence, progress_bar=True)
+        with _status(progress_bar and not has_bar, f"evidence by {evidence_name}"):
             tree["evidence"] = evidence_group(evidence(evidence_key, positions, target.log_density), evidence_name)
     return tree
 

@@ -234,6 +234,8 @@ class EvidenceEstimator(Protocol):
     Laws: ln Z of a Gaussian within five errors; adding ``c`` to ``log_density`` adds ``c`` to ln Z; the order of the
     chains does not matter beyond the error; a sample whose log-density is NaN raises `ValueError`, and never gives a
     number.
+
+    Optional: a dataclass with a field ``progress_bar`` shows one while it works, where `armillary.core.infer` does.
     """
 
     def __call__(self, key: jax.Array, samples: PyTree, log_density: Callable[[PyTree], Array]) -> Evidence:

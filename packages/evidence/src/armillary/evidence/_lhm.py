@@ -293,8 +293,9 @@ def _progress(show: bool) -> Iterator[Callable[[int, int], None] | None]:
     if not show:
         yield None
         return
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress() as bar:
+    with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("Training the flow", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
