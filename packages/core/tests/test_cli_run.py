@@ -207,10 +207,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_same_draws(run, 
     )
 
 
+@pytest.mark.usefixtures("run")  # it imports the model here, for by_infer
 def test_float64_is_the_default_of_a_process_of_its_own(project):
     """The console script, as a user runs it; in this process JAX is there already, in float32."""
     script = Path(sys.executable).parent / "armillary"
     environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # as in this process, see conftest.py: for the same rounding
     done = subprocess.run(
         [script, "run", "float64.yaml"], cwd=project, env=environment, capture_output=True, text=True, check=False
     )

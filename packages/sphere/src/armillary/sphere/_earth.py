@@ -57,7 +57,7 @@ def broken_power_law(multipoles: Float[Array, " n"], spectrum: Float[Array, " n"
     log_amplitude = numpyro.sample("log_amplitude", dist.Normal(-6.0, 3.0))
     slope = numpyro.sample("slope", dist.Normal(2.0, 1.0))
     slope_above = numpyro.sample("slope_above", dist.Normal(2.0, 1.0))
-    log_break = numpyro.sample("log_break", dist.Uniform(jnp.log(4.0), jnp.log(100.0)))
+    log_break = numpyro.sample("log_break", dist.Normal(jnp.log(30.0), 0.5))
     x = jnp.log(multipoles) - log_break
     width = 0.25
     bend = width * jax.nn.softplus(x / width)
@@ -141,7 +141,6 @@ def demo(directory: Path, *, console: rich.console.Console) -> Mapping[str, xarr
             multipoles,
             jnp.asarray(spectrum, dtype=multipoles.dtype),
             sampler="nuts",
-            sampler_options={"target_acceptance_rate": 0.95},  # the break's posterior has two scales
             key=jax.random.key(seed),
             num_warmup=500,
             num_samples=1000,
