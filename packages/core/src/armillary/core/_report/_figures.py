@@ -82,6 +82,7 @@ def traces(scalar: Scalar) -> str:
         for chain, colour in zip(draws, COLOURS, strict=False):
             _density(axes, chain, colour)
         axes.set(title=scalar.label, yticks=[], ylim=(0, None))
+        axes.locator_params(axis="x", nbins=5)  # more, and labels of four digits run into each other
         axes.spines["left"].set_visible(False)
 
         trace = Figure(figsize=(3.6, 1.75), layout="constrained")

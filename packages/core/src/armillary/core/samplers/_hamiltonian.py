@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import blackjax
 import jax
@@ -93,17 +93,7 @@ def window_adaptation(
 
 
 @dataclass(frozen=True)
-class _Hamiltonian:
-    step_size: float = 1.0
-    target_acceptance_rate: float = 0.8
-    dense: bool = False
-
-    traits: ClassVar[frozenset[str]] = frozenset()
-
-    def __post_init__(self) -> None:
-        _settings.positive("step_size", self.step_size)
-        _settings.fraction("target_acceptance_rate", self.target_acceptance_rate)
-
+class _Hamiltonian(_settings.Hamiltonian):
     def build(self, target: Target, *, step_size: Any = None, inverse_mass_matrix: Any = None) -> Any:
         raise TypeError(f"{type(self).__name__} has no algorithm of its own")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import blackjax
 import jax
@@ -34,17 +34,7 @@ class NumPyroInfo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _NumPyro:
-    step_size: float = 1.0
-    target_acceptance_rate: float = 0.8
-    dense: bool = False
-
-    traits: ClassVar[frozenset[str]] = frozenset()
-
-    def __post_init__(self) -> None:
-        _settings.positive("step_size", self.step_size)
-        _settings.fraction("target_acceptance_rate", self.target_acceptance_rate)
-
+class _NumPyro(_settings.Hamiltonian):
     def _make(self, **options: Any) -> numpyro.infer.HMC:
         raise TypeError(f"{type(self).__name__} has no algorithm of its own")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 
 def positive(name: str, value: Any) -> None:
@@ -21,3 +22,18 @@ def count(name: str, value: int, least: int = 1) -> None:
     """Raise ValueError unless ``value`` is a whole number, not below ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
+
+
+@dataclass(frozen=True)
+class Hamiltonian:
+    """The settings that samplers of Hamiltonian dynamics share."""
+
+    step_size: float = 1.0
+    target_acceptance_rate: float = 0.8
+    dense: bool = False
+
+    traits: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        positive("step_size", self.step_size)
+        fraction("target_acceptance_rate", self.target_acceptance_rate)
