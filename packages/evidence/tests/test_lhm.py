@@ -258,7 +258,7 @@ def test_default_temperature():
 def test_progress(capsys):
     samples, log_density = rosenbrock(0)
     LearnedHarmonicMean(max_epochs=2, progress_bar=True).from_arrays(jax.random.key(0), samples, log_density)
-    assert "Training the flow" in capsys.readouterr().out
+    assert "Training the flow" in capsys.readouterr().err
     seen = []
     flat = samples.reshape(-1, 2)
     _lhm.fit_splines(
