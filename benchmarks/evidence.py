@@ -192,7 +192,7 @@ def main() -> None:
         print("\n".join(rows), flush=True)
         lines += rows
     if options.save:
-        path = Path(__file__).parent / "results" / f"evidence-{today}.txt"
+        path = Path(__file__).parent / "results" / f"{today}-evidence-cpu.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n")
 
