@@ -1,5 +1,6 @@
 """Comparison of models: the arithmetic of Bayes factors, and what is shown of it."""
 
+import io
 import math
 
 import pytest
@@ -46,13 +47,18 @@ def test_the_frame_and_the_texts():
     frame = table.to_dataframe()
     assert list(frame.index) == ["parabola", "cubic", "line"]
     assert frame.loc["line", "log_z"] == -10.0
-    console = rich.console.Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = rich.console.Console(width=120, record=True, file=io.StringIO())
     console.print(table)
     for text in (str(table), console.export_text()):
         assert "-10.00 ± 0.30" in text
         assert "parabola over cubic: ln B = 1.00 ± 0.40, weak evidence" in text
         assert "parabola: few draws" in text
-    console.file.close()
+
+
+def test_names_are_not_read_as_markup():
+    console = rich.console.Console(width=120, record=True, file=io.StringIO())
+    console.print(compare({"[bold]": Evidence(0.0, 0.1), "[/x]": Evidence(-9.0, 0.1)}))
+    assert "[bold] over [/x]" in console.export_text()
 
 
 def test_a_difference_within_the_errors_is_called_so():
@@ -73,6 +79,8 @@ def test_the_plot_shows_every_model():
         ({}, None, "give at least one model"),
         ({"a": 3}, None, r"'a' has no evidence \(int\)"),
         ({"a": Evidence(math.nan, 1.0)}, None, "'a' has ln Z = nan"),
+        ({"a": Evidence(math.inf, 1.0)}, None, "'a' has ln Z = inf"),
+        ({"a": Evidence(-math.inf, 1.0), "b": Evidence(-math.inf, 1.0)}, None, "ln Z of a, b is -inf"),
         ({"a": Evidence(0.0, 1.0)}, {"b": 1.0}, "expected a positive number for each of a"),
         ({"a": Evidence(0.0, 1.0)}, {"a": 0.0}, "expected a positive number"),
     ],

@@ -245,3 +245,50 @@ def test_unknown_samplers_and_estimators():
 def test_progress_is_shown_on_the_standard_error(capfd):
     quick(num_samples=20, progress_bar=True)
     assert "mala, 2 chains: sampling" in capfd.readouterr().err
+
+
+def test_a_checkpoint_knows_the_data_that_a_model_holds_by_itself(tmp_path):
+    def free(scale=1.0):
+        mean = numpyro.sample("mean", dist.Normal(0.0, scale))
+        numpyro.sample("y", dist.Normal(mean, 1.0))
+
+    options = {"sampler": "mala", "num_warmup": 5, "num_samples": 5, "num_chains": 2, "progress_bar": False}
+    conditioned = [numpyro.handlers.condition(free, data={"y": jnp.array(y)}) for y in (1.0, -8.0)]
+    infer(conditioned[0], checkpoint=tmp_path / "run", **options)
+    infer(conditioned[0], checkpoint=tmp_path / "run", resume=True, **options)
+    with pytest.raises(CheckpointError, match="is of another run: log_density_at_0 is"):
+        infer(conditioned[1], checkpoint=tmp_path / "run", resume=True, **options)
+
+
+def test_a_sampler_with_an_evidence_gives_it():
+    tree = quick(sampler="tempered-smc", sampler_options={"num_particles": 200}, num_warmup=0, num_samples=20)
+    covariance = np.eye(4) + 4.0
+    expected = scipy.stats.multivariate_normal.logpdf(DATA, np.zeros(4), covariance)
+    found = tree["evidence"]
+    assert found.attrs["method"] == "tempered-smc"
+    assert abs(float(found["log_z"]) - expected) < 5 * float(found["log_z_err"])
+    assert json.loads(found.attrs["warnings"]) == []
+    many = quick(sampler="tempered-smc", sampler_options={"num_particles": 10}, num_warmup=0, num_samples=20)
+    assert "repeat themselves" in json.loads(many["evidence"].attrs["warnings"])[0]
+
+
+def test_wrong_sampler_objects_and_reserved_names():
+    from numpyro.infer import NUTS
+
+    from armillary.core import samplers
+
+    with pytest.raises(ValueError, match=r"sampler=MALA: this is the class; give its name, or an object of it"):
+        quick(sampler=samplers.MALA)
+    with pytest.raises(ValueError, match="is a NumPyro kernel, which has its model"):
+        quick(sampler=NUTS(model))
+
+    def reserved(y):
+        numpyro.sample("y", dist.Normal(numpyro.sample("chain", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+    with pytest.raises(ValueError, match="the model has a site 'chain'"):
+        infer(reserved, 1.0, progress_bar=False)
+
+
+def test_settings_may_be_numpys():
+    options = {"step_size": np.float32(0.3), "target_acceptance_rate": np.float64(0.6)}
+    assert quick(num_samples=5, sampler_options=options)["posterior"].sizes["draw"] == 5

@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+import scipy.stats
 from numpyro.infer import MCMC
 
 from armillary.core import BlackJAXKernel, Target, registry, samplers
@@ -251,3 +252,65 @@ def test_a_target_without_what_the_sampler_needs():
 def test_bad_settings(make_it, message):
     with pytest.raises(ValueError, match=message):
         make_it()
+
+
+@pytest.mark.parametrize(
+    "sampler", [samplers.NestedSliceSampling(num_live=200), samplers.TemperedSMC(num_particles=400)]
+)
+def test_a_likelihood_that_vanishes_on_most_of_the_prior(sampler):
+    target = Target(
+        lambda x: dist.Normal(0, 1).log_prob(x).sum(),
+        lambda x: jnp.where(x[0] > 1, -0.5 * x[1] ** 2, -jnp.inf),
+        sample_prior=lambda key: jax.random.normal(key, (2,)),
+    )
+    # The tail of the normal beyond 1, and the integral of N(x; 0, 1) exp(-x**2 / 2).
+    expected = scipy.stats.norm.logsf(1.0) - 0.5 * np.log(2.0)
+    state = jax.jit(sampler.build(target).init)(None, jax.random.key(0))
+    assert bool(state.converged)
+    assert abs(float(state.log_z) - expected) < 4 * float(state.log_z_err)
+    assert float(state.log_z_err) < 0.2
+    assert (state.particles[:, 0][np.isfinite(state.log_weights)] > 1).all()
+
+
+def test_a_likelihood_that_vanishes_everywhere_does_not_converge():
+    target = Target(
+        lambda x: dist.Normal(0, 1).log_prob(x).sum(),
+        lambda x: jnp.where(x[0] > 50, 0.0, -jnp.inf),
+        sample_prior=lambda key: jax.random.normal(key, (2,)),
+    )
+    for sampler in (samplers.NestedSliceSampling(num_live=20), samplers.TemperedSMC(num_particles=20)):
+        state = jax.jit(sampler.build(target).init)(None, jax.random.key(0))
+        assert not bool(state.converged)
+        assert float(state.log_z_err) == float("inf")
+
+
+def test_data_changed_in_place_is_seen():
+    # By init, which makes the whole run. That NumPyro's MCMC knows data by their address is another matter.
+    kernel, data = BlackJAXKernel(model, make("tempered-smc")), np.full(4, 1.0)
+    before = kernel.init(jax.random.key(0), 0, None, (data,), {})
+    data[...] = -4.0
+    after = kernel.init(jax.random.key(0), 0, None, (data,), {})
+    again = kernel.init(jax.random.key(0), 0, None, (data,), {})
+    means = [float(state.algorithm.particles["mean"].mean()) for state in (before, after, again)]
+    assert means == pytest.approx([4 / PRECISION, -16 / PRECISION, -16 / PRECISION], abs=0.3)
+
+
+@pytest.mark.parametrize("start", [{"mean": 0.0}, {"mean": 0.0, "scale": np.zeros(2)}, {"wrong": 3.0}])
+def test_starts_of_another_shape_are_refused(start):
+    mcmc = MCMC(BlackJAXKernel(model, "mala"), num_warmup=0, num_samples=5, progress_bar=False)
+    with pytest.raises(ValueError, match=r"init_params has the shapes .*unconstrained values of every latent site"):
+        mcmc.run(jax.random.key(0), DATA, init_params=start)
+
+
+def test_a_start_is_where_the_chains_start():
+    start = {"mean": np.array([3, -3]), "scale": np.zeros(2)}
+    mcmc = MCMC(
+        BlackJAXKernel(model, samplers.MALA(step_size=1e-6)),
+        num_warmup=0,
+        num_samples=1,
+        num_chains=2,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(0), DATA, init_params=start)
+    np.testing.assert_allclose(mcmc.get_samples()["mean"], [3.0, -3.0], atol=0.01)

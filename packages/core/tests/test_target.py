@@ -261,6 +261,21 @@ def test_a_prox_whose_parameters_are_sampled_is_refused():
         Target.from_numpyro(model, np.zeros(3))
 
 
+def test_a_prox_does_not_reach_through_a_mask_or_a_transformation():
+    def moved(y):
+        x = numpyro.sample(
+            "x", dist.TransformedDistribution(SoftLaplace(0.0, 0.2), dist.transforms.AffineTransform(5, 1))
+        )
+        numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    def masked_prior(y):
+        x = numpyro.sample("x", SoftLaplace(0.0, 0.2).mask(False))
+        numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    for model in (moved, masked_prior):
+        assert "prox" not in Target.from_numpyro(model, 5.0).traits
+
+
 def test_by_hand():
     target = Target(
         lambda x: -0.5 * jnp.sum(x**2),

@@ -23,6 +23,9 @@ STATISTICS = {
     "energy": "energy",
     "step_size": "step_size",
     "adapt_state.step_size": "step_size",
+    "algorithm.log_z": "log_z",
+    "algorithm.log_z_err": "log_z_err",
+    "algorithm.effective_size": "effective_size",
 }
 
 

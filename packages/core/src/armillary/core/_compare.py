@@ -86,15 +86,16 @@ class Comparison:
         return ax
 
     def __rich__(self) -> rich.table.Table:
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title="Models by evidence", caption=self._caption())
+        table = Table(title="Models by evidence", caption=escape(self._caption()))
         for heading in ("model", "ln Z", "ln Bayes factor", "probability", "by"):
             table.add_column(heading, justify="left" if heading in ("model", "by") else "right")
         for i, row in enumerate(self.rows):
             mark = "[bold green]" if i == 0 else "[yellow]" if row.warnings else ""
             cells = self._cells(row)
-            table.add_row(*(f"{mark}{cell}" for cell in cells))
+            table.add_row(*(f"{mark}{escape(cell)}" for cell in cells))
         return table
 
     def __str__(self) -> str:
@@ -169,6 +170,8 @@ def compare(models: Mapping[str, Any], prior_odds: Mapping[str, float] | None = 
     odds = dict.fromkeys(models, 1.0) if prior_odds is None else dict(prior_odds)
     if set(odds) != set(models) or not all(value > 0 and math.isfinite(value) for value in odds.values()):
         raise ValueError(f"prior_odds={prior_odds!r}: expected a positive number for each of {', '.join(models)}")
+    if all(evidence.log_z == -math.inf for evidence in found.values()):
+        raise ValueError(f"ln Z of {', '.join(found)} is -inf: none of these models can have made the data")
     order = sorted(found, key=lambda name: -found[name].log_z)
     best = found[order[0]]
     weights = {name: odds[name] * math.exp(found[name].log_z - best.log_z) for name in order}
@@ -206,6 +209,6 @@ def _evidence(name: str, model: Any) -> Evidence:
         raise ValueError(
             f'{name!r} has no evidence ({type(model).__name__}): run infer(..., evidence="lhm"), or give an Evidence'
         )
-    if math.isnan(evidence.log_z) or math.isnan(evidence.log_z_err):
+    if math.isnan(evidence.log_z) or math.isnan(evidence.log_z_err) or evidence.log_z == math.inf:
         raise ValueError(f"{name!r} has ln Z = {evidence.log_z} ± {evidence.log_z_err}: an estimate that failed")
     return evidence

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,13 @@ import xarray
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.infer import util
+from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
 from . import registry
 from ._chains import Chains, Draws, Progress
 from ._checkpoint import Checkpoint
+from ._evidence import Evidence
 from ._kernel import BlackJAXKernel
 from ._provenance import citations, versions
 from ._target import Target
@@ -85,6 +88,8 @@ def infer(
         evidence_options: settings of an estimator given by name.
         log_likelihood: add the pointwise group ``log_likelihood``, of the size of draws times data.
 
+    A sampler with an evidence of its own, such as ``"nested-slice-sampling"``, gives the group ``evidence`` too.
+
     Returns:
         A tree with the groups ``posterior``, ``sample_stats``, ``observed_data``, ``log_prior``, and
         ``log_likelihood`` and ``evidence`` if asked; in its attributes (JSON texts) the versions and the works to
@@ -106,6 +111,7 @@ def infer(
 
     target = Target.from_numpyro(model, *args, **kwargs)
     target.require(getattr(sampler, "traits", frozenset()), sampler_name)
+    _check_sites(target)
     kernel = sampler.kernel(model) if hasattr(sampler, "kernel") else BlackJAXKernel(model, sampler)
     total = num_warmup + num_samples
     chains = Chains(
@@ -119,7 +125,7 @@ def infer(
         chunk_size=min(checkpoint_every or max(1, -(-total // _PIECES)), total),
     )
     sample_key, evidence_key = jax.random.split(key)
-    settings = _settings(model, args, kwargs, sampler, key, num_warmup, num_chains)
+    settings = _settings(model, args, kwargs, target, sampler, key, num_warmup, num_chains)
     saved = Checkpoint(checkpoint, settings, resume=resume) if checkpoint is not None else None
     with _progress(progress_bar, sampler_name, num_chains) as report:
         try:
@@ -155,7 +161,28 @@ def infer(
             evidence = dataclasses.replace(evidence, progress_bar=True)
         with _status(progress_bar and not has_bar, f"evidence by {evidence_name}"):
             tree["evidence"] = evidence_group(evidence(evidence_key, positions, target.log_density), evidence_name)
+    elif "log_z" in draws.statistics:
+        tree["evidence"] = evidence_group(_of_runs(draws.statistics), sampler_name)
     return tree
+
+
+def _of_runs(statistics: Mapping[str, Any]) -> Evidence:
+    """The evidence of a sampler that makes a run a chain: the mean of their ln Z."""
+    log_z, error, size = (np.asarray(statistics[name])[:, -1] for name in ("log_z", "log_z_err", "effective_size"))
+    num_draws = np.shape(statistics["log_z"])[1]
+    # Of the errors that the runs give and of their scatter, the larger.
+    given = np.sqrt(np.sum(error**2)) / len(error)
+    scatter = np.std(log_z, ddof=1) / np.sqrt(len(log_z)) if len(log_z) > 1 else 0.0
+    warnings = []
+    if not np.isfinite(given):
+        warnings.append("a run did not converge: raise its limits, or look at the likelihood")
+    if num_draws > size.min():
+        warnings.append(
+            f"{num_draws} draws of a chain are more than the {size.min():.0f} that its run is worth, and repeat "
+            "themselves: ask for fewer, or for more particles"
+        )
+    diagnostics = {"log_z_of_each_chain": log_z, "log_z_err_of_each_chain": error, "effective_size": size}
+    return Evidence(float(np.mean(log_z)), float(max(given, scatter)), "", diagnostics, tuple(warnings))
 
 
 def evidence_group(evidence: Any, method: str = "") -> xarray.DataTree:
@@ -202,9 +229,24 @@ def _check(
         raise ValueError("resume=True needs checkpoint=, the directory of the run to continue")
 
 
+def _check_sites(target: Target) -> None:
+    sites = jax.eval_shape(target.constrain, target.structure)
+    for name in ("chain", "draw"):
+        if name in sites:
+            raise ValueError(f"the model has a site {name!r}, which in the result is an axis: give it another name")
+
+
 def _component(kind: str, component: Any, options: Mapping[str, Any] | None) -> tuple[Any, str, list[str]]:
     """The object of a registered name or the object itself; what to call it; what to cite."""
     label = kind.replace("_estimator", "")
+    if isinstance(component, type):
+        name = component.__name__
+        raise ValueError(f"{label}={name}: this is the class; give its name, or an object of it, {name}()")
+    if isinstance(component, MCMCKernel):
+        raise ValueError(
+            f"{label}={type(component).__name__}(...) is a NumPyro kernel, which has its model: run it by "
+            "numpyro.infer.MCMC, or give a sampler by name, such as 'nuts'"
+        )
     if not isinstance(component, str):
         if options:
             raise ValueError(f"{label}_options go with a {label} given by name, not with {component!r}")
@@ -221,6 +263,7 @@ def _settings(
     model: Callable[..., Any],
     args: tuple,
     kwargs: dict[str, Any],
+    target: Target,
     sampler: Any,
     key: jax.Array,
     num_warmup: int,
@@ -228,15 +271,23 @@ def _settings(
 ) -> dict[str, Any]:
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
-        "model": f"{getattr(model, '__module__', '?')}:{getattr(model, '__qualname__', type(model).__name__)}",
+        "model": _address(model),
         "data": _digest((args, kwargs)),
-        "sampler": repr(sampler),
+        # What the model holds by itself, in a closure or by numpyro.handlers.condition: its data, and its density at
+        # one place, to four digits since its last ones are the compiler's.
+        "observed": _digest(_observed(model, args, kwargs)),
+        "log_density_at_0": f"{float(target.log_density(target.unravel(jnp.zeros(target.dim)))):.4g}",
+        "sampler": _address(sampler) if inspect.isfunction(sampler) else repr(sampler),
         "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
         "num_warmup": num_warmup,
         "num_chains": num_chains,
         "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         "versions": versions(),
     }
+
+
+def _address(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 
 def _digest(arguments: PyTree) -> str:

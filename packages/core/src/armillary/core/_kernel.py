@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
@@ -159,6 +160,8 @@ class BlackJAXKernel(MCMCKernel):
         self._num_warmup = num_warmup
         self._sample_fn = self.sample
         batched = not is_prng_key(rng_key)
+        if target is not None and init_params is not None:
+            init_params = _check_init_params(target, init_params, len(rng_key) if batched else None)
         # NumPyro calls this once a chain when it runs them in turn: the compiled function is kept for the next.
         leaves, treedef = jax.tree.flatten((model_args, model_kwargs))
         about = (treedef, num_warmup, batched, init_params is None)
@@ -168,7 +171,7 @@ class BlackJAXKernel(MCMCKernel):
         many = jax.vmap(one, in_axes=(0, None if init_params is None else 0))
         first = jax.jit(many if batched else one)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            self._compiled = (about, leaves, first)
+            self._compiled = (about, [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves], first)
         return first(rng_key, init_params)
 
     def sample(self, state: KernelState, model_args: tuple, model_kwargs: dict[str, Any]) -> KernelState:
@@ -280,7 +283,27 @@ def _name(sampler: Any) -> str:
 
 
 def _same(leaves: list[Any], others: list[Any]) -> bool:
-    return len(leaves) == len(others) and all(a is b for a, b in zip(leaves, others, strict=True))
+    """Whether two lists of arguments are the same for sure; NumPy arrays are compared, since they can be changed."""
+
+    def equal(a: Any, b: Any) -> bool:
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+            return a.dtype == b.dtype and np.array_equal(a, b)
+        return a is b and isinstance(a, (jax.Array, int, float, complex, str))
+
+    return len(leaves) == len(others) and all(map(equal, leaves, others))
+
+
+def _check_init_params(target: Target, init_params: PyTree, num_chains: int | None) -> PyTree:
+    """Starting positions of the target's structure, dtypes too."""
+    lead = () if num_chains is None else (num_chains,)
+    expected = jax.tree.map(lambda leaf: (*lead, *leaf.shape), target.structure)
+    found = jax.tree.map(jnp.shape, init_params)
+    if found != expected:
+        raise ValueError(
+            f"init_params has the shapes {found}: expected {expected}, unconstrained values of every latent site"
+            + (", with a leading axis of chains" if lead else "")
+        )
+    return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), init_params, target.structure)
 
 
 def _cast(leaf: Any, dtype: Any) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 import numpyro
 from jaxtyping import Array, PyTree
 from numpyro import handlers
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, ExpandedDistribution, Independent
 from numpyro.infer import util
 
 if TYPE_CHECKING:
@@ -141,14 +141,20 @@ def _check(sites: dict[str, Site]) -> dict[str, Site]:
 
 
 def _base(distribution: Distribution) -> Distribution:
-    """The distribution under any wrappers that NumPyro puts round it when it expands or reshapes."""
-    while not hasattr(distribution, "prox") and hasattr(distribution, "base_dist"):
+    """The distribution under any wrappers that NumPyro puts round it."""
+    while hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
     return distribution
 
 
 def _prox_of(distribution: Distribution) -> Callable[[Array, Any], Array] | None:
-    return getattr(_base(distribution), "prox", None)
+    """The proximal operator of a site: its distribution's own, also where that is only repeated over axes.
+
+    A mask or a transformation changes the density, and what its base knows of itself no longer holds.
+    """
+    while isinstance(distribution, (Independent, ExpandedDistribution)):
+        distribution = distribution.base_dist
+    return getattr(distribution, "prox", None)
 
 
 def _is_improper(distribution: Distribution) -> bool:

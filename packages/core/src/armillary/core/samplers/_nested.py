@@ -77,7 +77,8 @@ class NestedSliceSampling:
 
         def init(position: PyTree, rng_key: jax.Array) -> _particles.ParticlesState:
             prior_key, init_key, run_key, volume_key = jax.random.split(rng_key, 4)
-            live = algorithm.init(_particles.sample_prior(target, prior_key, self.num_live), init_key)
+            start = _particles.start(target, prior_key, self.num_live)
+            live = algorithm.init(start.particles, init_key)
             shapes = jax.eval_shape(algorithm.step, run_key, live)[1].particles
             dead = jax.tree.map(lambda leaf: jnp.zeros((max_iterations, *leaf.shape), leaf.dtype), shapes)
             dead = dead._replace(loglikelihood=jnp.full_like(dead.loglikelihood, -jnp.inf))
@@ -97,8 +98,8 @@ class NestedSliceSampling:
             # The first step settles the weak types of the carry.
             carry = iterate((live, dead, jnp.zeros((), jnp.int32)))
             live, dead, num = jax.lax.while_loop(remains, iterate, carry)
-            converged = ~remains((live, dead, jnp.zeros((), jnp.int32)))
-            return self._weigh(target, live.particles, dead, num, rates, volume_key, converged)
+            converged = start.complete & ~remains((live, dead, jnp.zeros((), jnp.int32)))
+            return self._weigh(target, live.particles, dead, num, rates, volume_key, converged, start)
 
         def step(
             rng_key: jax.Array, state: _particles.ParticlesState
@@ -116,6 +117,7 @@ class NestedSliceSampling:
         rates: Array,
         key: jax.Array,
         converged: Array,
+        start: _particles.Start,
     ) -> _particles.ParticlesState:
         """Posterior weights and evidence of the dead points and of the live ones that are left."""
         max_iterations, num_delete = dead.loglikelihood.shape
@@ -139,6 +141,6 @@ class NestedSliceSampling:
         particles = jax.tree.map(
             lambda old, new: jnp.concatenate([old.reshape(-1, *new.shape[1:]), new]), dead.position, live.position
         )
-        log_z = jax.nn.logsumexp(log_weights)
-        log_z_err = jnp.where(converged, jnp.std(paths), jnp.inf)
+        log_z = jax.nn.logsumexp(log_weights) + start.log_fraction
+        log_z_err = jnp.where(converged, jnp.sqrt(jnp.var(paths) + start.variance), jnp.inf)
         return _particles.finish(target, particles, log_weights, log_z, log_z_err, converged)

@@ -44,9 +44,52 @@ class ParticlesInfo(NamedTuple):
     is_divergent: Array
 
 
-def sample_prior(target: Target, key: jax.Array, num: int) -> PyTree:
-    """``num`` prior draws, with a leading axis."""
-    return jax.vmap(target.sample_prior)(jax.random.split(key, num))  # type: ignore[attr-defined]
+# The prior is drawn from in at most this many batches before a likelihood is taken to vanish everywhere.
+_MAX_BATCHES = 1000
+
+
+class Start(NamedTuple):
+    """Prior draws where the likelihood is not zero, and how large a part of the prior that is."""
+
+    particles: PyTree
+    log_fraction: Array
+    variance: Array
+    complete: Array
+
+
+def start(target: Target, key: jax.Array, num: int) -> Start:
+    """``num`` prior draws of finite log-likelihood, by rejection.
+
+    With draws of zero likelihood among them the particles would be ties, and the volume that they stand for
+    would be taken for another. The evidence is that over the rest of the prior, times its fraction n / tries.
+    """
+    shapes = jax.eval_shape(target.sample_prior, key)  # type: ignore[attr-defined]
+    particles = jax.tree.map(lambda leaf: jnp.zeros((num, *leaf.shape), leaf.dtype), shapes)
+    dtype = jax.eval_shape(target.log_likelihood, shapes).dtype
+
+    def fill(carry: tuple) -> tuple:
+        particles, found, tries, batch = carry
+        keys = jax.random.split(jax.random.fold_in(key, batch), num)
+        drawn = jax.vmap(target.sample_prior)(keys)  # type: ignore[attr-defined]
+        good = jnp.isfinite(jax.vmap(target.log_likelihood)(drawn))
+        place = jnp.where(good, found + jnp.cumsum(good) - 1, num)
+        particles = jax.tree.map(lambda all_, new: all_.at[place].set(new, mode="drop"), particles, drawn)
+        # The tries end with the draw that fills the last place.
+        last = jnp.where(found + good.sum() >= num, jnp.argmax(place == num - 1) + 1, num)
+        return particles, jnp.minimum(found + good.sum(), num), tries + last, batch + 1
+
+    def lacks(carry: tuple) -> Array:
+        _, found, _, batch = carry
+        return (found < num) & (batch < _MAX_BATCHES)
+
+    zero = jnp.zeros((), jnp.int32)
+    carry = fill((particles, zero, zero, zero))
+    carry = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), carry, (particles, zero, zero, zero))
+    particles, found, tries, _ = jax.lax.while_loop(
+        lacks, lambda c: jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), fill(c), c), carry
+    )
+    fraction = found.astype(dtype) / tries
+    return Start(particles, jnp.log(fraction), (1 - fraction) / jnp.maximum(found, 1), found == num)
 
 
 def finish(

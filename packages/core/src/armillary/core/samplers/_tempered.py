@@ -75,7 +75,8 @@ class TemperedSMC:
 
         def init(position: PyTree, rng_key: jax.Array) -> _particles.ParticlesState:
             prior_key, run_key = jax.random.split(rng_key)
-            state = adaptive_tempered.init(_particles.sample_prior(target, prior_key, self.num_particles))
+            start = _particles.start(target, prior_key, self.num_particles)
+            state = adaptive_tempered.init(start.particles)
             dtype = state.weights.dtype
             state = state._replace(tempering_param=jnp.zeros((), dtype))
 
@@ -92,9 +93,9 @@ class TemperedSMC:
                 state, _, _, i = carry
                 return (state.tempering_param < 1) & (i < _MAX_TEMPERATURES)
 
-            carry = (state, jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.int32))
+            carry = (state, start.log_fraction.astype(dtype), start.variance.astype(dtype), jnp.zeros((), jnp.int32))
             state, log_z, variance, _ = jax.lax.while_loop(remains, iterate, iterate(carry))
-            converged = state.tempering_param >= 1
+            converged = start.complete & (state.tempering_param >= 1) & jnp.isfinite(log_z)
             log_z_err = jnp.where(converged, jnp.sqrt(variance), jnp.inf)
             return _particles.finish(target, state.particles, jnp.log(state.weights), log_z, log_z_err, converged)
 
