@@ -102,6 +102,23 @@ class _Plan:
         x = xp.pad(x, [(0, 0), (0, 0), (0, self.blocks * _BLOCK - self.steps)] + [(0, 0)] * (x.ndim - 3))
         return xp.moveaxis(x.reshape(self.chunks, self.width, self.blocks, _BLOCK, *x.shape[3:]), 1, -1)
 
+    def _steps(self, coefficients: Any, abscissa: Any, state: Any) -> tuple[Any, list[Array]]:
+        """The steps of a block: the state after it, and the functions at each."""
+
+        def step(state: Any, at_step: Any) -> tuple[Any, Array]:
+            at_step = tuple(v[:, None] for v in at_step)
+            return self.arithmetic.advance(at_step, abscissa, state), state[0].astype(self.dtype)
+
+        if self.arithmetic is Pairs:
+            # In a loop: written out, the steps in pairs are compiled for hours by the XLA of JAX 0.11.
+            state, functions = lax.scan(step, state, coefficients)
+            return state, list(functions)
+        functions = []
+        for k in range(_BLOCK):
+            state, function = step(state, tuple(v[k] for v in coefficients))
+            functions.append(function)
+        return state, functions
+
     def scan(self, body: Callable[..., Any], initial: Callable[[Any], Any], xs: Any) -> Any:
         """For every chunk, run ``body(b, functions, xs, carry) -> carry`` over its blocks; stack the last carries.
 
@@ -115,11 +132,7 @@ class _Plan:
 
             def block(b: Array, carry: Any) -> Any:
                 state, exponent, sums = carry
-                functions = []
-                for k in range(_BLOCK):
-                    functions.append(state[0].astype(self.dtype))
-                    at_step = tuple(v[b, k][:, None] for v in coefficients)
-                    state = self.arithmetic.advance(at_step, abscissa, state)
+                state, functions = self._steps(tuple(v[b] for v in coefficients), abscissa, state)
                 sums = body(b, functions, (exponent == 0).astype(self.dtype), chunk_xs, sums)
                 # p and, in pairs, what stands for the value before it.
                 size = jnp.maximum(abs(state[0]), abs(state[len(state) // 2]))
