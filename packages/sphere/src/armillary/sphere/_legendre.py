@@ -110,7 +110,7 @@ class _Plan:
             return self.arithmetic.advance(at_step, abscissa, state), state[0].astype(self.dtype)
 
         if self.arithmetic is Pairs:
-            # In a loop: written out, the steps in pairs are compiled for hours by the XLA of JAX 0.11.
+            # In a loop: written out, JAX 0.11 had not compiled the steps in pairs after a quarter of an hour.
             state, functions = lax.scan(step, state, coefficients)
             return state, list(functions)
         functions = []
