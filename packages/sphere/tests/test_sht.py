@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 from armillary.core.protocols import Transform
 from armillary.sphere import SHT, GaussLegendre, alm_from_real
 from armillary.sphere._legendre import synthesise
+from armillary.sphere._rings import Rings
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -165,7 +166,7 @@ def test_orders_whose_functions_underflow():
     lanes = np.zeros((L, L, 1))
     for degree, m in pairs:
         lanes[m, degree - m] = 1.0
-    rings = np.asarray(synthesise(jnp.asarray(lanes), L, L, 0))[:, :, 0]
+    rings = np.asarray(synthesise(jnp.asarray(lanes), Rings("gauss-legendre", L), L, 0))[:, :, 0]
     norms = 2 * (rings**2 * grid.weights[: L // 2]).sum(axis=(1, 2)) * (2 * L - 1)
     expected = np.zeros(L)
     expected[[m for _, m in pairs]] = 1.0

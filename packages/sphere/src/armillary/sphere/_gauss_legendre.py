@@ -53,7 +53,7 @@ class GaussLegendre:
     @property
     def theta(self) -> np.ndarray:
         """The colatitudes of the rings in radians, ascending, of shape ``(L,)``."""
-        theta = _nodes(self.L)[0].astype(np.float64)
+        theta = nodes(self.L)[0].astype(np.float64)
         return np.concatenate([theta, (np.pi - theta[: self.L // 2])[::-1]])
 
     @property
@@ -64,13 +64,13 @@ class GaussLegendre:
     @property
     def weights(self) -> np.ndarray:
         r"""The weight of each point of a ring, of shape ``(L,)``; over the whole grid they sum to :math:`4\pi`."""
-        north = _nodes(self.L)[1]
+        north = nodes(self.L)[1]
         weights = np.concatenate([north, north[: self.L // 2][::-1]]) * (2 * np.pi / (2 * self.L - 1))
         return weights.astype(np.float64)
 
 
 @functools.lru_cache(maxsize=16)
-def _nodes(L: int) -> tuple[np.ndarray, np.ndarray]:
+def nodes(L: int) -> tuple[np.ndarray, np.ndarray]:
     """Colatitudes and weights of the northern rings (the equator's among them), in extended precision.
 
     Newton's method in the colatitude, where roots near the poles are well separated, from Tricomi's approximation.

@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from ._arithmetic import Double, Pairs
-from ._gauss_legendre import _nodes
+from ._rings import Rings
 from ._tables import recursion, start
 
 #: Degrees in a block. Between blocks, values on the way up from below the range of numbers are rescaled.
@@ -39,24 +39,24 @@ _FEW = 8
 _SCALE = {np.dtype(np.float64): (800, 700), np.dtype(np.float32): (80, 72)}
 
 
-def synthesise(coefficients: Float[Array, "lanes steps columns"], grid_L: int, L: int, spin: int) -> Array:
+def synthesise(coefficients: Float[Array, "lanes steps columns"], rings: Rings, L: int, spin: int) -> Array:
     """Sum over degrees.
 
     Args:
         coefficients: the harmonic coefficients of each lane from its first degree on.
-        grid_L: the number of rings.
+        rings: where.
         L: the bandlimit.
         spin: the spin.
 
     Returns:
         The sums by parity on the northern rings, of shape ``(lanes, 2 if spin == 0 else 1, columns, rings)``.
     """
-    return _synthesise_p.bind(coefficients, grid_L=grid_L, L=L, spin=spin, wide=_wide(coefficients))
+    return _synthesise_p.bind(coefficients, rings=rings, L=L, spin=spin, wide=_wide(coefficients))
 
 
-def analyse(rings: Float[Array, "lanes parities columns rings"], grid_L: int, L: int, spin: int) -> Array:
+def analyse(sums: Float[Array, "lanes parities columns rings"], rings: Rings, L: int, spin: int) -> Array:
     """Sum over rings: the transpose of `synthesise`, with its arguments."""
-    return _analyse_p.bind(rings, grid_L=grid_L, L=L, spin=spin, wide=_wide(rings))
+    return _analyse_p.bind(sums, rings=rings, L=L, spin=spin, wide=_wide(sums))
 
 
 def _wide(x: Array) -> bool:
@@ -66,10 +66,10 @@ def _wide(x: Array) -> bool:
 class _Plan:
     """The host's part of both sums: how lanes are cut into chunks, and the tables in that order."""
 
-    def __init__(self, grid_L: int, L: int, spin: int, wide: bool, dtype: Any) -> None:
+    def __init__(self, rings: Rings, L: int, spin: int, wide: bool, dtype: Any) -> None:
         tables = recursion(L, spin)
         self.lanes, self.steps = tables.a.shape
-        self.rings = (grid_L + 1) // 2
+        self.rings = (rings.count + 1) // 2
         self.parities = 2 if spin == 0 else 1
         self.spin = spin
         self.width = min(self.lanes, max(1, math.ceil(_CHUNK / self.rings)))
@@ -79,11 +79,11 @@ class _Plan:
         self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
         self.arithmetic = Double if wide else Pairs
 
-        theta = _nodes(grid_L)[0]
+        theta = rings.north
         self.abscissa = self.arithmetic.abscissa(theta)
         self.coefficients = tuple(self._blocked(v) for v in self.arithmetic.coefficients(tables.a, tables.c))
         self.g = self._blocked(tables.g.astype(dtype))
-        mantissa, exponent = start(grid_L, L, spin, self.step_bits, self.low_bits)
+        mantissa, exponent = start(rings, L, spin, self.step_bits, self.low_bits)
         self.first = tuple(self._chunked(v) for v in self.arithmetic.first(mantissa))
         self.exponent = self._chunked(exponent)
         lengths = self._chunked(L - tables.first)
@@ -146,8 +146,8 @@ class _Plan:
         return lax.scan(chunk, None, (*tables, xs))[1]
 
 
-def _synthesise(coefficients: Array, *, grid_L: int, L: int, spin: int, wide: bool) -> Array:
-    plan = _Plan(grid_L, L, spin, wide, coefficients.dtype)
+def _synthesise(coefficients: Array, *, rings: Rings, L: int, spin: int, wide: bool) -> Array:
+    plan = _Plan(rings, L, spin, wide, coefficients.dtype)
     columns = coefficients.shape[2]
     by_block = plan._blocked(coefficients) * plan.g[:, :, :, None, :]
 
@@ -171,13 +171,13 @@ def _synthesise(coefficients: Array, *, grid_L: int, L: int, spin: int, wide: bo
     return out.reshape(-1, *out.shape[2:])[: plan.lanes]
 
 
-def _analyse(rings: Array, *, grid_L: int, L: int, spin: int, wide: bool) -> Array:
-    plan = _Plan(grid_L, L, spin, wide, rings.dtype)
-    columns = rings.shape[2]
-    by_chunk = jnp.moveaxis(plan._chunked(rings), 1, 3)  # (chunks, parities, columns, width, rings)
+def _analyse(sums: Array, *, rings: Rings, L: int, spin: int, wide: bool) -> Array:
+    plan = _Plan(rings, L, spin, wide, sums.dtype)
+    columns = sums.shape[2]
+    by_chunk = jnp.moveaxis(plan._chunked(sums), 1, 3)  # (chunks, parities, columns, width, rings)
 
     def initial(_: Array) -> Array:
-        return jnp.zeros((plan.blocks, _BLOCK, columns, plan.width), rings.dtype)
+        return jnp.zeros((plan.blocks, _BLOCK, columns, plan.width), sums.dtype)
 
     def body(b: Array, functions: list[Array], visible: Array, chunk: Array, out: Array) -> Array:
         seen = chunk * visible
@@ -196,19 +196,19 @@ def _analyse(rings: Array, *, grid_L: int, L: int, spin: int, wide: bool) -> Arr
     return out[: plan.lanes, : plan.steps]
 
 
-def _shape_of_rings(x: Any, *, grid_L: int, L: int, spin: int, wide: bool) -> Any:
+def _shape_of_rings(x: Any, *, rings: Rings, L: int, spin: int, wide: bool) -> Any:
     parities = 2 if spin == 0 else 1
-    return x.update(shape=(x.shape[0], parities, x.shape[2], (grid_L + 1) // 2), weak_type=False)
+    return x.update(shape=(x.shape[0], parities, x.shape[2], (rings.count + 1) // 2), weak_type=False)
 
 
-def _shape_of_coefficients(x: Any, *, grid_L: int, L: int, spin: int, wide: bool) -> Any:
+def _shape_of_coefficients(x: Any, *, rings: Rings, L: int, spin: int, wide: bool) -> Any:
     return x.update(shape=(x.shape[0], L - abs(spin), x.shape[2]), weak_type=False)
 
 
 def _primitive(name: str, implementation: Callable[..., Array], shape: Callable[..., Any]) -> Primitive:
     """A linear primitive whose columns (the axis 1 from the end or the last) take the batch."""
     primitive = Primitive(name)
-    primitive.def_impl(jax.jit(implementation, static_argnames=("grid_L", "L", "spin", "wide")))
+    primitive.def_impl(jax.jit(implementation, static_argnames=("rings", "L", "spin", "wide")))
     primitive.def_abstract_eval(shape)
     mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=False))
 

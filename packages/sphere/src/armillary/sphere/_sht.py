@@ -16,6 +16,7 @@ from . import _layout as layout
 from ._checks import check_array, check_integer
 from ._gauss_legendre import GaussLegendre
 from ._legendre import analyse, synthesise
+from ._rings import Rings
 
 
 @jax.tree_util.register_static
@@ -169,14 +170,14 @@ def _synthesis(sht: SHT, alm: Array) -> Array:
             layout.to_lanes([positive, parity * negative], spin),
             layout.to_lanes([negative, parity * positive], spin),
         ]
-        sums = synthesise(jnp.concatenate(lanes), sht.grid.L, L, spin)[:, 0]
+        sums = synthesise(jnp.concatenate(lanes), Rings("gauss-legendre", sht.grid.L), L, spin)[:, 0]
         north, minus_south = layout.rings_from_columns(sums[:L], 2)
         minus_north, south = layout.rings_from_columns(sums[L:], 2)
         orders = [layout.join_hemispheres(north, south, rings)]
         orders.append(layout.join_hemispheres(minus_north, minus_south, rings))
     else:
         parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
-        sums = synthesise(layout.to_lanes(parts, 0), sht.grid.L, L, 0)
+        sums = synthesise(layout.to_lanes(parts, 0), Rings("gauss-legendre", sht.grid.L), L, 0)
         north, south = sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1]
         hemispheres = (layout.rings_from_columns(x, len(parts)) for x in (north, south))
         orders = [layout.join_hemispheres(n, s, rings) for n, s in zip(*hemispheres, strict=True)]
@@ -205,14 +206,14 @@ def _adjoint_synthesis(sht: SHT, f: Array) -> Array:
     if spin:
         (north, south), (minus_north, minus_south) = hemispheres
         columns = [layout.rings_to_columns([north, minus_south]), layout.rings_to_columns([minus_north, south])]
-        sums = analyse(jnp.concatenate(columns)[:, None], sht.grid.L, L, spin)
+        sums = analyse(jnp.concatenate(columns)[:, None], Rings("gauss-legendre", sht.grid.L), L, spin)
         positive, minus_turned = layout.from_lanes(sums[:L], spin, 2)
         negative, turned = layout.from_lanes(sums[L:], spin, 2)
         parity = (signs * (-1) ** spin)[:, None]
         positive, negative = positive + parity * turned, negative + parity * minus_turned
     else:
         even, odd = (layout.rings_to_columns([n + sign * s for n, s in hemispheres]) for sign in (1, -1))
-        sums = analyse(jnp.stack([even, odd], axis=1), sht.grid.L, L, 0)
+        sums = analyse(jnp.stack([even, odd], axis=1), Rings("gauss-legendre", sht.grid.L), L, 0)
         parts = layout.from_lanes(sums, 0, len(orders))
         positive, negative = parts[0], signs * (parts[0].conj() if sht.real else parts[1])
         if sht.real:

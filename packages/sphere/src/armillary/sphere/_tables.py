@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._gauss_legendre import _nodes
+from ._rings import Rings
 
 
 class Tables(NamedTuple):
@@ -67,7 +67,7 @@ def recursion(L: int, spin: int) -> Tables:
 
 
 @functools.lru_cache(maxsize=16)
-def start(grid_L: int, L: int, spin: int, step_bits: int, low_bits: int) -> tuple[np.ndarray, np.ndarray]:
+def start(rings: Rings, L: int, spin: int, step_bits: int, low_bits: int) -> tuple[np.ndarray, np.ndarray]:
     r"""The first value of every lane on every northern ring, with a power of two of its own against underflow.
 
     At :math:`l_0` the Wigner function is a single term, such as
@@ -77,7 +77,7 @@ def start(grid_L: int, L: int, spin: int, step_bits: int, low_bits: int) -> tupl
         Mantissas and exponents, of shape ``(lanes, rings)``: the value is ``mantissa * 2**(step_bits * exponent)``,
         and ``log2(abs(mantissa))`` is in ``[-low_bits, step_bits - low_bits)`` where the exponent is not 0.
     """
-    theta = _nodes(grid_L)[0]
+    theta = rings.north
     log_cos, log_sin = np.log2(np.cos(theta / 2)), np.log2(np.sin(theta / 2))
     n = -spin
     orders = [np.arange(L)] if spin == 0 else [np.arange(L), -np.arange(L)]
