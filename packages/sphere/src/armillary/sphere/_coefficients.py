@@ -1,4 +1,4 @@
-"""Harmonic coefficients: the real layout, and power spectra."""
+"""Harmonic coefficients: the real layout, E and B, and power spectra."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from ._checks import check_array
+from ._checks import check_array, check_integer
 
 
 def alm_to_real(alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L**2"]:
@@ -90,16 +90,132 @@ def power_spectrum(alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L"]:
     """
     alm = _check_dense(alm)
     L = alm.shape[-2]
-    degree, order = np.arange(L)[:, None], np.arange(1 - L, L)
-    weight = (abs(order) <= degree) / (2 * degree + 1)
     # Not abs(alm)**2, which has no derivative at 0.
-    return ((alm.real**2 + alm.imag**2) * weight.astype(alm.real.dtype)).sum(axis=-1)
+    return ((alm.real**2 + alm.imag**2) * _mode_weights(L).astype(alm.real.dtype)).sum(axis=-1)
 
 
-def _check_dense(alm: Any) -> Array:
-    shape = np.shape(alm)
-    L = shape[-2] if len(shape) > 1 else 1
-    return check_array("alm", alm, (L, 2 * L - 1), "complex", "degrees by orders, (l, m) at [l, L-1+m]")
+def cross_spectrum(alm: Complex[Array, "... L 2*L-1"], blm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L"]:
+    r"""The angular cross spectrum :math:`\hat C_l = \mathrm{Re} \sum_{m=-l}^{l} a_{lm} b_{lm}^* / (2 l + 1)`.
+
+    Args:
+        alm: coefficients of any spin, ``(..., L, 2 L - 1)``.
+        blm: others of the same bandlimit; leading axes broadcast against those of `alm`.
+
+    Returns:
+        The cross power in each degree, from 0 to ``L - 1``.
+
+    Raises:
+        ValueError: the last axes of either are not ``(L, 2 L - 1)``, the bandlimits differ, leading axes do not
+            broadcast, or a type is not complex or real floating.
+
+    >>> import jax.numpy as jnp
+    >>> from armillary.sphere import alm_from_real, cross_spectrum
+    >>> x = jnp.ones(9)
+    >>> print(cross_spectrum(alm_from_real(x), alm_from_real(-2 * x)).round(4))
+    [-2. -2. -2.]
+    """
+    alm = _check_dense(alm)
+    L = alm.shape[-2]
+    blm = _check_dense(blm, "blm", L)
+    _check_batches("alm", alm, "blm", blm)
+    product = alm.real * blm.real + alm.imag * blm.imag
+    return (product * _mode_weights(L).astype(product.dtype)).sum(axis=-1)
+
+
+def eb_to_spin(
+    e: Complex[Array, "... L 2*L-1"], b: Complex[Array, "... L 2*L-1"], spin: int = 2
+) -> Complex[Array, "... L 2*L-1"]:
+    r"""The coefficients of a spin field from its E and B parts, such as Q + i U of polarisation or a shear.
+
+    .. math:: {}_{|s|}a_{lm} = -(E_{lm} + i B_{lm}), \qquad {}_{-|s|}a_{lm} = -(-1)^s (E_{lm} - i B_{lm}),
+
+    with `E` and `B` coefficients of real fields, :math:`E_{l,-m} = (-1)^m E_{lm}^*`: then the fields of spin `s` and
+    `-s` are conjugate to each other. The sign is that of HEALPix (for spin 2, the cosmic microwave background's) at
+    even and odd spins alike. Degrees below :math:`|s|`, which a field of spin has not, are passed on as they are.
+
+    Args:
+        e: the E part, in all orders.
+        b: the B part; leading axes broadcast against those of `e`.
+        spin: the spin of the field, not 0.
+
+    Returns:
+        Coefficients for ``SHT(grid, spin=spin)``.
+
+    Raises:
+        ValueError: `spin` is not an integer other than 0, or the coefficients are not of one bandlimit.
+
+    Reference: Zaldarriaga M., Seljak U. 1997, Phys. Rev. D 55, 1830, doi:10.1103/PhysRevD.55.1830.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from armillary.sphere import alm_from_real, eb_to_spin, spin_to_eb
+    >>> e, b = alm_from_real(jax.random.normal(jax.random.key(0), (2, 64)))
+    >>> again = spin_to_eb(eb_to_spin(e, b))
+    >>> bool(jnp.allclose(again[0], e)) and bool(jnp.allclose(again[1], b))
+    True
+    """
+    e = _check_dense(e, "e")
+    b = _check_dense(b, "b", e.shape[-2])
+    _check_batches("e", e, "b", b)
+    sign, turn = _spin_signs(spin, e.shape[-2])
+    return sign * (e + turn * 1j * b)
+
+
+def spin_to_eb(
+    alm: Complex[Array, "... L 2*L-1"], spin: int = 2
+) -> tuple[Complex[Array, "... L 2*L-1"], Complex[Array, "... L 2*L-1"]]:
+    r"""The E and B parts of a field of spin: the inverse of `eb_to_spin`, which has the convention.
+
+    Args:
+        alm: coefficients of spin `spin`.
+        spin: the spin of the field, not 0.
+
+    Returns:
+        ``(e, b)``, each with the symmetry of the coefficients of a real field.
+
+    Raises:
+        ValueError: as `eb_to_spin`.
+    """
+    alm = _check_dense(alm)
+    L = alm.shape[-2]
+    sign, turn = _spin_signs(spin, L)
+    mirrored = alm[..., ::-1].conj() * _order_signs(L).astype(alm.real.dtype)
+    return sign * (alm + mirrored) / 2, -1j * sign * turn * (alm - mirrored) / 2
+
+
+def _spin_signs(spin: int, L: int) -> tuple[int, int]:
+    """The signs of the whole, and of i B."""
+    spin = check_integer("spin", spin, 1 - max(L, 2), max(L, 2) - 1, "the spin of a field with E and B parts")
+    if spin == 0:
+        raise ValueError("spin=0: a field of spin 0 has no E and B parts; it is an integer other than 0")
+    return (-1, 1) if spin > 0 else (-((-1) ** spin), -1)
+
+
+def _order_signs(L: int) -> np.ndarray:
+    """(-1)**m for m from 1 - L to L - 1."""
+    return 1 - 2 * (np.arange(1 - L, L) % 2)
+
+
+def _mode_weights(L: int) -> np.ndarray:
+    """1 / (2 l + 1) where the dense layout has a mode, and 0 elsewhere."""
+    degree, order = np.arange(L)[:, None], np.arange(1 - L, L)
+    return (abs(order) <= degree) / (2 * degree + 1)
+
+
+def _check_dense(alm: Any, name: str = "alm", L: int | None = None) -> Array:
+    if L is None:
+        shape = np.shape(alm)
+        L = shape[-2] if len(shape) > 1 and shape[-2] > 0 else 1
+    return check_array(name, alm, (L, 2 * L - 1), "complex", "degrees by orders, (l, m) at [l, L-1+m]")
+
+
+def _check_batches(first_name: str, first: Array, second_name: str, second: Array) -> None:
+    try:
+        np.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"{first_name} has shape {first.shape} and {second_name} {second.shape}: the axes before the last two "
+            "must broadcast"
+        ) from None
 
 
 class _Tables:
