@@ -1,6 +1,7 @@
 """The fused kernels, in Pallas' interpreter; and that they lower for CUDA, which needs no device."""
 
 import math
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -44,8 +45,8 @@ class TestSums:
     @pytest.mark.parametrize(("rings", "L", "spin", "columns"), CASES)
     def test_are_those_of_the_jax_stage(self, rings, L, spin, columns):
         x, f = arguments(rings, L, spin, columns)
-        assert_close(synthesise(x, rings=rings, L=L, spin=spin), _legendre.synthesise(x, rings, L, spin))
-        assert_close(analyse(f, rings=rings, L=L, spin=spin), _legendre.analyse(f, rings, L, spin))
+        assert_close(synthesise(x, rings=rings, L=L, spin=spin), _legendre.synthesise(x, rings, L, spin, "jax"))
+        assert_close(analyse(f, rings=rings, L=L, spin=spin), _legendre.analyse(f, rings, L, spin, "jax"))
 
     def test_of_explicit_harmonics(self):
         rings, L, _, columns = CASES[0]
@@ -72,8 +73,8 @@ class TestSums:
         back = jnp.vdot(analyse(f, rings=rings, L=L, spin=spin), x)
         assert abs(there - back) < 1e-13 * jnp.linalg.norm(f) * jnp.linalg.norm(x)
 
-    @pytest.mark.parametrize(("rings", "L", "spin", "columns"), CASES[:2])
-    def test_in_single_precision_are_rounded_once(self, rings, L, spin, columns):
+    def test_in_single_precision_are_rounded_once(self):
+        rings, L, spin, columns = CASES[1]
         x, f = arguments(rings, L, spin, columns, np.float32)
         for function, argument in ((synthesise, x), (analyse, f)):
             double = function(argument.astype(np.float64), rings=rings, L=L, spin=spin)
@@ -85,6 +86,15 @@ class TestSums:
         x, _ = arguments(rings, L, spin, columns)
         compiled = jax.jit(lambda x: synthesise(x, rings=rings, L=L, spin=spin))
         np.testing.assert_array_equal(compiled(x), synthesise(x, rings=rings, L=L, spin=spin))
+
+    def test_of_the_primitive_batch_and_transpose(self):
+        rings, L, spin, columns = CASES[0]
+        x, f = arguments(rings, L, spin, columns)
+        batch = jnp.stack([x, 2 * x[::-1]])
+        desired = jnp.stack([synthesise(x, rings=rings, L=L, spin=spin) for x in batch])
+        assert_close(jax.vmap(lambda x: _legendre.synthesise(x, rings, L, spin, "pallas"))(batch), desired)
+        (transposed,) = jax.linear_transpose(lambda x: _legendre.synthesise(x, rings, L, spin, "pallas"), x)(f)
+        assert_close(transposed, analyse(f, rings=rings, L=L, spin=spin))
 
 
 class Polar(NamedTuple):
@@ -131,11 +141,11 @@ class TestScale:
         rings = Polar((1e-30, self.theta, 2.0**-30, 0.1, 1.5))
         x, f = arguments(rings, self.L, 0, 2)
         sums = synthesise(x, rings=rings, L=self.L, spin=0)
-        desired = _legendre.synthesise(x, rings, self.L, 0)
+        desired = _legendre.synthesise(x, rings, self.L, 0, "jax")
         # Lane by lane and ring by ring, where no cancellation hides them.
-        positive = _legendre.synthesise(abs(x), rings, self.L, 0)
+        positive = _legendre.synthesise(abs(x), rings, self.L, 0, "jax")
         assert (abs(sums - desired) <= 1e-12 * abs(positive) + 1e-13 * (rings.north > 0.01)).all()
-        assert_close(analyse(f, rings=rings, L=self.L, spin=0), _legendre.analyse(f, rings, self.L, 0))
+        assert_close(analyse(f, rings=rings, L=self.L, spin=0), _legendre.analyse(f, rings, self.L, 0, "jax"))
 
 
 def test_without_x64_there_is_an_error_that_says_how_to_enable_it():
@@ -146,6 +156,15 @@ def test_without_x64_there_is_an_error_that_says_how_to_enable_it():
             synthesise(x, rings=rings, L=L, spin=0)
         with pytest.raises(ValueError, match="x64 is off"):
             analyse(f, rings=rings, L=L, spin=0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_arrays_beyond_32_bit_offsets_are_refused():
+    rings, L = Rings("gauss-legendre", 8), 8
+    for size, error in ((2**31, pytest.raises(ValueError, match="smaller batches")), (2**31 - 256, nullcontext())):
+        x = jax.ShapeDtypeStruct((L, L, size // L**2), np.float64)
+        with error:
+            jax.eval_shape(lambda x: synthesise(x, rings=rings, L=L, spin=0), x)
 
 
 @pytest.mark.parametrize("columns", [2, 4, 7, 64])
@@ -165,8 +184,7 @@ def test_blocks_are_bounded_powers_of_two(rings, spin, columns):
 # JAX's own words about the future of the Triton backend.
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("spin", "columns"), [(0, 2), (0, 4), (2, 4)])
+@pytest.mark.parametrize(("spin", "columns", "dtype"), [(0, 2, np.float32), (0, 4, np.float64), (2, 4, np.float64)])
 @pytest.mark.parametrize("function", [synthesise, analyse])
 def test_kernels_lower_for_cuda(function, spin, columns, dtype):
     # Rings for several blocks of several warps.

@@ -48,6 +48,8 @@ _COLUMNS = 4
 _WARP = 32
 #: Blocks of rings times columns of an analysis, each with an array of partial sums.
 _PARTIAL_SUMS = 16
+#: Triton's offsets from Pallas are 32-bit integers, and wrap.
+_ADDRESSES = 2**31
 
 
 class Blocks(NamedTuple):
@@ -72,7 +74,7 @@ def check_x64() -> None:
 
 
 def synthesise(
-    coefficients: Float[Array, "lanes steps columns"], *, rings: Rings, L: int, spin: int, wide: bool = True
+    coefficients: Float[Array, "lanes steps columns"], *, rings: Rings, L: int, spin: int
 ) -> Float[Array, "lanes parities columns rings"]:
     """Sum over degrees, as `_legendre.synthesise`.
 
@@ -81,13 +83,12 @@ def synthesise(
         rings: the rings.
         L: the bandlimit.
         spin: the spin.
-        wide: whether there is float64; there must be.
 
     Returns:
         The sums by parity on the northern rings, in the precision of `coefficients`.
 
     Raises:
-        ValueError: x64 is off.
+        ValueError: x64 is off, or an array has 2**31 numbers or more.
     """
     check_x64()
     columns = coefficients.shape[2]
@@ -95,7 +96,7 @@ def synthesise(
 
 
 def analyse(
-    x: Float[Array, "lanes parities columns rings"], *, rings: Rings, L: int, spin: int, wide: bool = True
+    x: Float[Array, "lanes parities columns rings"], *, rings: Rings, L: int, spin: int
 ) -> Float[Array, "lanes steps columns"]:
     """Sum over rings: the transpose of `synthesise`, with its arguments."""
     check_x64()
@@ -233,7 +234,17 @@ def _call(
         out_shape=jax.ShapeDtypeStruct(shape, np.float64),
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
     )
-    return lambda *args: lax.platform_dependent(*args, cuda=call(), default=call(interpret=True))
+
+    def run(*args: Array) -> Array:
+        largest = max(math.prod(shape), *(x.size for x in args))
+        if largest >= _ADDRESSES:
+            raise ValueError(
+                f"an array of {largest} numbers: the kernels address fewer than 2**31; use smaller batches, as with "
+                "jax.lax.map and its batch_size"
+            )
+        return lax.platform_dependent(*args, cuda=call(), default=call(interpret=True))
+
+    return run
 
 
 def _synthesis_kernel(*refs: Any, L: int, spin: int) -> None:
