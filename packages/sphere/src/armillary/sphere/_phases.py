@@ -1,0 +1,21 @@
+"""The Fourier modes of an angle."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Complex, Float
+
+
+def phases(angle: Float[Array, ...], orders: np.ndarray) -> Complex[Array, "... orders"]:
+    """``exp(i * orders * angle)``, to the rounding of the angle and not to that of its product with the orders.
+
+    The product of an order, of up to 12 bits, with the leading bits of an angle of a few turns is exact; what is left
+    of the angle is small.
+    """
+    bits = 2.0 ** (8 if angle.dtype == np.float32 else 38)
+    leading = lax.stop_gradient(jnp.round(angle * bits) / bits)
+    rest = angle - leading
+    orders = orders.astype(angle.dtype)
+    return jnp.exp(1j * (leading[..., None] * orders)) * jnp.exp(1j * (rest[..., None] * orders))
