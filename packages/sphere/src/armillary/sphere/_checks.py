@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 
-def check_array(name: str, x: Any, trailing: tuple[int, ...], kind: str, layout: str) -> Array:
+def check_array(name: str, x: Any, trailing: tuple[int, ...], kind: str, layout: str, finite: bool = False) -> Array:
     """An array of the trailing shape and of float32 or float64 precision, or `ValueError`.
 
     Args:
@@ -19,6 +19,7 @@ def check_array(name: str, x: Any, trailing: tuple[int, ...], kind: str, layout:
         trailing: its last axes.
         kind: ``"real"``, or ``"complex"`` (to which real arrays are promoted).
         layout: how the trailing shape is to be read, for the message.
+        finite: look for NaN and infinities, unless the array is traced.
     """
     if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
         x = np.asarray(x)
@@ -37,6 +38,11 @@ def check_array(name: str, x: Any, trailing: tuple[int, ...], kind: str, layout:
     if x.ndim < len(trailing) or x.shape[x.ndim - len(trailing) :] != trailing:
         wanted = ", ".join(["...", *map(str, trailing)])
         raise ValueError(f"{name} has shape {x.shape}: ({wanted}) is needed, {layout}")
+    if finite and not isinstance(x, jax.core.Tracer) and not np.isfinite(x).all():
+        bad = np.argwhere(~np.isfinite(np.asarray(x)))
+        raise ValueError(
+            f"{name} has {len(bad)} values that are NaN or infinite, the first at {tuple(bad[0].tolist())}"
+        )
     x = jnp.asarray(x)
     if kind == "complex" and dtype in (np.float32, np.float64):
         x = x.astype(jnp.complex64 if dtype == np.float32 else jnp.complex128)

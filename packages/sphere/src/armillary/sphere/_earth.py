@@ -19,7 +19,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from ._coefficients import power_spectrum
-from ._gauss_legendre import GaussLegendre
+from ._grids import GaussLegendre
 from ._sht import SHT
 
 if TYPE_CHECKING:

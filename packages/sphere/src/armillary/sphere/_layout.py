@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-# The axes here: b batch (flattened), l degree, m order >= 0, t step of a lane (l - l_0), c column, h northern ring.
+# The axes here: b batch (flattened), l degree, m order >= 0, t step of a lane (l - l_0), c column, h northern ring,
+# r ring, p part: the orders from 0 up and those from 0 down.
 
 
 def split_orders(alm: Array) -> tuple[Array, Array]:
@@ -49,29 +50,27 @@ def from_lanes(x: Array, spin: int, parts: int) -> list[Array]:
     return list(x[:, :, 0] + 1j * x[:, :, 1])
 
 
-def rings_to_columns(parts: list[Array]) -> Array:
-    """Complex (b, h, m) arrays -> (m, c, h), columns as in `to_lanes`."""
-    x = jnp.stack(parts)
-    x = jnp.stack([x.real, x.imag], axis=2)  # (part, b, 2, h, m)
-    return x.transpose(4, 0, 1, 2, 3).reshape(x.shape[4], -1, x.shape[3])
+def to_real(x: Array) -> Array:
+    """Complex (p, b, r, m) -> real (m, p, b, 2, r)."""
+    return jnp.stack([x.real, x.imag], axis=2).transpose(4, 0, 1, 2, 3)
 
 
-def rings_from_columns(x: Array, parts: int) -> list[Array]:
-    """The transpose of `rings_to_columns`."""
-    x = x.reshape(x.shape[0], parts, -1, 2, x.shape[2]).transpose(1, 2, 3, 4, 0)
-    return list(x[:, :, 0] + 1j * x[:, :, 1])
+def from_real(x: Array) -> Array:
+    """The transpose of `to_real`."""
+    x = x.transpose(1, 2, 3, 4, 0)
+    return x[:, :, 0] + 1j * x[:, :, 1]
 
 
-def split_hemispheres(f: Array) -> tuple[Array, Array]:
-    """(b, ring, m) -> north and south, both (b, h, m) from the pole on; an equator is in the north, with 0 south."""
-    rings = f.shape[1]
-    south = f[:, : (rings - 1) // 2 : -1] if rings > 1 else f[:, :0]
-    return f[:, : (rings + 1) // 2], jnp.pad(south, [(0, 0), (0, rings % 2), (0, 0)])
+def split_hemispheres(x: Array) -> tuple[Array, Array]:
+    """(..., r) -> north and south, both (..., h) from the pole on; an equator is in the north, with 0 south."""
+    rings = x.shape[-1]
+    south = jnp.flip(x[..., (rings + 1) // 2 :], axis=-1)
+    return x[..., : (rings + 1) // 2], jnp.pad(south, [(0, 0)] * (x.ndim - 1) + [(0, rings % 2)])
 
 
 def join_hemispheres(north: Array, south: Array, rings: int) -> Array:
     """The transpose of `split_hemispheres`."""
-    return jnp.concatenate([north, jnp.flip(south[:, : rings // 2], axis=1)], axis=1)
+    return jnp.concatenate([north, jnp.flip(south[..., : rings // 2], axis=-1)], axis=-1)
 
 
 def order_signs(L: int, dtype: np.dtype) -> Array:

@@ -19,11 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from ._arithmetic import Double, Pairs
+from ._linear import linear_pair
 from ._rings import Rings
 from ._tables import recursion, start
 
@@ -39,7 +38,9 @@ _FEW = 8
 _SCALE = {np.dtype(np.float64): (800, 700), np.dtype(np.float32): (80, 72)}
 
 
-def synthesise(coefficients: Float[Array, "lanes steps columns"], rings: Rings, L: int, spin: int) -> Array:
+def synthesise(
+    coefficients: Float[Array, "lanes steps columns"], rings: Rings, L: int, spin: int, backend: str
+) -> Array:
     """Sum over degrees.
 
     Args:
@@ -47,16 +48,17 @@ def synthesise(coefficients: Float[Array, "lanes steps columns"], rings: Rings, 
         rings: where.
         L: the bandlimit.
         spin: the spin.
+        backend: ``"jax"``, or ``"pallas"``.
 
     Returns:
         The sums by parity on the northern rings, of shape ``(lanes, 2 if spin == 0 else 1, columns, rings)``.
     """
-    return _synthesise_p.bind(coefficients, rings=rings, L=L, spin=spin, wide=_wide(coefficients))
+    return _synthesise_p.bind(coefficients, rings=rings, L=L, spin=spin, wide=_wide(coefficients), backend=backend)
 
 
-def analyse(sums: Float[Array, "lanes parities columns rings"], rings: Rings, L: int, spin: int) -> Array:
+def analyse(sums: Float[Array, "lanes parities columns rings"], rings: Rings, L: int, spin: int, backend: str) -> Array:
     """Sum over rings: the transpose of `synthesise`, with its arguments."""
-    return _analyse_p.bind(sums, rings=rings, L=L, spin=spin, wide=_wide(sums))
+    return _analyse_p.bind(sums, rings=rings, L=L, spin=spin, wide=_wide(sums), backend=backend)
 
 
 def _wide(x: Array) -> bool:
@@ -146,7 +148,11 @@ class _Plan:
         return lax.scan(chunk, None, (*tables, xs))[1]
 
 
-def _synthesise(coefficients: Array, *, rings: Rings, L: int, spin: int, wide: bool) -> Array:
+def _synthesise(coefficients: Array, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Array:
+    if backend == "pallas":
+        from . import _pallas
+
+        return _pallas.synthesise(coefficients, rings=rings, L=L, spin=spin)
     plan = _Plan(rings, L, spin, wide, coefficients.dtype)
     columns = coefficients.shape[2]
     by_block = plan._blocked(coefficients) * plan.g[:, :, :, None, :]
@@ -171,7 +177,11 @@ def _synthesise(coefficients: Array, *, rings: Rings, L: int, spin: int, wide: b
     return out.reshape(-1, *out.shape[2:])[: plan.lanes]
 
 
-def _analyse(sums: Array, *, rings: Rings, L: int, spin: int, wide: bool) -> Array:
+def _analyse(sums: Array, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Array:
+    if backend == "pallas":
+        from . import _pallas
+
+        return _pallas.analyse(sums, rings=rings, L=L, spin=spin)
     plan = _Plan(rings, L, spin, wide, sums.dtype)
     columns = sums.shape[2]
     by_chunk = jnp.moveaxis(plan._chunked(sums), 1, 3)  # (chunks, parities, columns, width, rings)
@@ -196,38 +206,18 @@ def _analyse(sums: Array, *, rings: Rings, L: int, spin: int, wide: bool) -> Arr
     return out[: plan.lanes, : plan.steps]
 
 
-def _shape_of_rings(x: Any, *, rings: Rings, L: int, spin: int, wide: bool) -> Any:
+def _shape_of_rings(x: Any, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Any:
     parities = 2 if spin == 0 else 1
     return x.update(shape=(x.shape[0], parities, x.shape[2], (rings.count + 1) // 2), weak_type=False)
 
 
-def _shape_of_coefficients(x: Any, *, rings: Rings, L: int, spin: int, wide: bool) -> Any:
+def _shape_of_coefficients(x: Any, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Any:
     return x.update(shape=(x.shape[0], L - abs(spin), x.shape[2]), weak_type=False)
 
 
-def _primitive(name: str, implementation: Callable[..., Array], shape: Callable[..., Any]) -> Primitive:
-    """A linear primitive whose columns (the axis 1 from the end or the last) take the batch."""
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(implementation, static_argnames=("rings", "L", "spin", "wide")))
-    primitive.def_abstract_eval(shape)
-    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=False))
-
-    def batch(args: Any, axes: Any, **params: Any) -> tuple[Array, int]:
-        # Both arguments, and both results, have their columns on axis 2.
-        x = jnp.moveaxis(args[0], axes[0], 2)
-        size, columns = x.shape[2:4]
-        y = primitive.bind(x.reshape(*x.shape[:2], size * columns, *x.shape[4:]), **params)
-        return y.reshape(*y.shape[:2], size, columns, *y.shape[3:]), 2
-
-    batching.primitive_batchers[primitive] = batch
-    return primitive
-
-
-_synthesise_p = _primitive("armillary_legendre_synthesis", _synthesise, _shape_of_rings)
-_analyse_p = _primitive("armillary_legendre_analysis", _analyse, _shape_of_coefficients)
-ad.deflinear2(_synthesise_p, lambda ct, _, **params: [_transpose(_analyse_p, ct, params)])
-ad.deflinear2(_analyse_p, lambda ct, _, **params: [_transpose(_synthesise_p, ct, params)])
-
-
-def _transpose(primitive: Primitive, cotangent: Any, params: dict[str, Any]) -> Any:
-    return cotangent if type(cotangent) is ad.Zero else primitive.bind(cotangent, **params)
+_synthesise_p, _analyse_p = linear_pair(
+    ("armillary_legendre_synthesis", "armillary_legendre_analysis"),
+    (_synthesise, _analyse),
+    (_shape_of_rings, _shape_of_coefficients),
+    axis=2,
+)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import check_array
-from ._gauss_legendre import GaussLegendre
+from ._grids import GaussLegendre
 
 
 def plot_map(

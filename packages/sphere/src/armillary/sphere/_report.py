@@ -13,7 +13,7 @@ import numpy as np
 
 from armillary.core.hookspecs import ReportSection
 
-from ._gauss_legendre import GaussLegendre
+from ._grids import GaussLegendre
 from ._plot import plot_map
 
 if TYPE_CHECKING:

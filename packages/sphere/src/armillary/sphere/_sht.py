@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Complex, Inexact
 
-from . import _layout as layout
+from . import _ducc, _transform
 from ._checks import check_array, check_integer
-from ._gauss_legendre import GaussLegendre
-from ._legendre import analyse, synthesise
-from ._rings import Rings
+from ._grids import GaussLegendre, Grid, Healpix
+from ._table import check_table
+
+Backend = Literal["auto", "jax", "table", "pallas", "ducc"]
 
 
 @jax.tree_util.register_static
@@ -42,14 +44,28 @@ class SHT:
     The recursion over degrees runs in float64; for single precision input where x64 is off it runs in pairs of
     float32, so that the result has the accuracy of float32 at any bandlimit. Neither under- nor overflows.
 
+    Backends, for the same numbers to rounding:
+
+    - ``"jax"``: on any device. The recursion over degrees is shared by a batch, and nothing of size ``L**3`` is stored.
+    - ``"table"``: the functions of the recursion are computed once and kept, some ``2 L**3`` bytes of them (twice that
+      for a spin): for many maps at a moderate bandlimit.
+    - ``"pallas"``: the recursion is one fused kernel, for NVIDIA GPUs; needs x64.
+    - ``"ducc"``: ducc0's C++, for CPUs: ``pip install 'armillary-sphere[ducc]'``. It uses as many threads as the
+      environment's ``DUCC0_NUM_THREADS`` says, or all.
+    - ``"auto"``: ``"ducc"`` on CPUs where it is installed, otherwise ``"jax"``.
+
     Args:
         grid: where maps are sampled.
-        L: the bandlimit, degrees 0 to ``L - 1``; at most, and by default, the grid's.
+        L: the bandlimit, degrees 0 to ``L - 1``; by default the grid's, which on other grids than HEALPix is the
+            largest (there it is ``4 nside``).
         spin: the spin weight, of either sign.
         real: maps are real; spin 0 only.
+        backend: what computes: see above.
+        validate: raise for NaN and infinite values in arrays that are not traced; this waits for them.
 
     Raises:
-        ValueError: an argument is out of range; names it, and what is allowed.
+        ValueError: an argument is out of range, or the table would not fit; names it, and what is allowed.
+        ImportError: the backend is not installed.
 
     References: Goldberg J. N. et al. 1967, J. Math. Phys. 8, 2155, doi:10.1063/1.1705135; the fold of the hemispheres
     and the scaling follow Reinecke M., Seljebotn D. S. 2013, A&A 554, A112, doi:10.1051/0004-6361/201321494.
@@ -65,26 +81,43 @@ class SHT:
     True
     """
 
-    grid: GaussLegendre
+    grid: Grid
     L: int = None  # type: ignore[assignment]
     spin: int = 0
     real: bool = False
+    backend: Backend = "auto"
+    validate: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.grid, GaussLegendre):
+        if not isinstance(self.grid, Grid):
             raise ValueError(f"grid={self.grid!r}: a grid such as GaussLegendre(128) is needed")
+        largest = 4 * self.grid.nside if isinstance(self.grid, Healpix) else self.grid.L
         L = self.grid.L if self.L is None else self.L
-        L = check_integer("L", L, 1, self.grid.L, f"the bandlimit on {self.grid}")
+        L = check_integer("L", L, 1, largest, f"the bandlimit on {self.grid}")
         spin = check_integer("spin", self.spin, 1 - L, L - 1, f"a spin at the bandlimit L={L}")
-        if self.real not in (True, False):
-            raise ValueError(f"real={self.real!r}: True or False")
+        for name in ("real", "validate"):
+            if getattr(self, name) not in (True, False):
+                raise ValueError(f"{name}={getattr(self, name)!r}: True or False")
+            object.__setattr__(self, name, bool(getattr(self, name)))
         if self.real and spin:
             raise ValueError(f"real=True with spin={spin}: fields of a spin are complex; use real=False")
         object.__setattr__(self, "L", L)
         object.__setattr__(self, "spin", spin)
-        object.__setattr__(self, "real", bool(self.real))
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend={self.backend!r}: one of {', '.join(map(repr, get_args(Backend)))}")
+        if self.backend == "table":
+            check_table(_transform.rings_of(self), L, spin)
+        if self.backend == "ducc" and not _ducc.available():
+            raise ImportError("backend='ducc' needs jaxbind and ducc0: pip install 'armillary-sphere[ducc]'")
 
-    def synthesis(self, alm: Complex[Array, "... L 2*L-1"]) -> Inexact[Array, "... rings longitudes"]:
+    @property
+    def engine(self) -> str:
+        """The backend that computes here and now: what ``backend="auto"`` means."""
+        if self.backend != "auto":
+            return self.backend
+        return "ducc" if jax.default_backend() == "cpu" and _ducc.available() else "jax"
+
+    def synthesis(self, alm: Complex[Array, "... L 2*L-1"]) -> Inexact[Array, "*shape"]:
         """The map with the given coefficients.
 
         Args:
@@ -96,31 +129,53 @@ class SHT:
         Raises:
             ValueError: `alm` has another shape, half precision or an integer type, or needs x64 where it is off.
         """
-        return _synthesis(self, self._check_alm(alm))
+        return self._synthesis(self._check_alm(alm))
 
-    def analysis(self, f: Inexact[Array, "... rings longitudes"]) -> Complex[Array, "... L 2*L-1"]:
-        """The coefficients of a map, exact for a map of the bandlimit: by quadrature.
+    def analysis(self, f: Inexact[Array, "*shape"], iterations: int = 0) -> Complex[Array, "... L 2*L-1"]:
+        r"""The coefficients of a map: exact for a map of the bandlimit, but on HEALPix.
+
+        On Gauss-Legendre and Driscoll-Healy rings, and on other equiangular ones where they are ``2 L - 1`` or more,
+        this is a quadrature that uses all rings; on fewer it is the integral of the interpolating trigonometric
+        polynomials. On HEALPix it is the quadrature of the grid's weights, which Jacobi iterations
+
+        .. math:: a \leftarrow a + A (f - S a)
+
+        with synthesis S and analysis A improve, the faster the lower the bandlimit.
 
         Args:
             f: the map, real if `real`; else complex, to which real arrays are promoted.
+            iterations: the number of Jacobi iterations, each the cost of a synthesis and an analysis.
 
         Returns:
             The coefficients, of shape ``(..., L, 2 L - 1)``.
 
         Raises:
-            ValueError: as `synthesis`.
+            ValueError: as `synthesis`; or `iterations` is not an integer of 0 or more.
         """
         f = self._check_map(f)
-        return _adjoint_synthesis(self, f * self._weights(f))
+        iterations = check_integer("iterations", iterations, 0, None, "the number of Jacobi iterations")
+        first = self._analysis(f)
+        if not iterations:
+            return first
+        return lax.fori_loop(0, iterations, lambda _, alm: alm + self._analysis(f - self._synthesis(alm)), first)
 
-    def adjoint_synthesis(self, f: Inexact[Array, "... rings longitudes"]) -> Complex[Array, "... L 2*L-1"]:
+    def adjoint_synthesis(self, f: Inexact[Array, "*shape"]) -> Complex[Array, "... L 2*L-1"]:
         r"""The adjoint of `synthesis`: :math:`\sum_p {}_sY_{lm}^*(p) f(p)`, with no weights. See `analysis`."""
-        return _adjoint_synthesis(self, self._check_map(f))
+        return self._adjoint_synthesis(self._check_map(f))
 
-    def adjoint_analysis(self, alm: Complex[Array, "... L 2*L-1"]) -> Inexact[Array, "... rings longitudes"]:
-        """The adjoint of `analysis`: the synthesised map times the weights. See `synthesis`."""
-        f = _synthesis(self, self._check_alm(alm))
-        return f * self._weights(f)
+    def adjoint_analysis(self, alm: Complex[Array, "... L 2*L-1"], iterations: int = 0) -> Inexact[Array, "*shape"]:
+        """The adjoint of `analysis` with as many iterations. See `synthesis`."""
+        alm = self._check_alm(alm)
+        iterations = check_integer("iterations", iterations, 0, None, "the number of Jacobi iterations")
+        if not iterations:
+            return self._adjoint_analysis(alm)
+
+        def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            term, total = carry
+            term = term - self._adjoint_synthesis(self._adjoint_analysis(term))
+            return term, total + term
+
+        return self._adjoint_analysis(lax.fori_loop(0, iterations, step, (alm, alm))[1])
 
     __call__ = synthesis
     adjoint = adjoint_synthesis
@@ -138,87 +193,50 @@ class SHT:
     def opnorm(self) -> float:
         r"""The largest singular value of `synthesis`.
 
-        It is :math:`(\min_t w_t)^{-1/2}` for spin 0 at the grid's own bandlimit, where a combination of the harmonics
-        of order 0 vanishes on all rings but one; otherwise it is found by power iteration to a part in a thousand.
+        On a Gauss-Legendre grid it is :math:`(\min_t w_t)^{-1/2}` for spin 0 at the grid's own bandlimit, where a
+        combination of the harmonics of order 0 vanishes on all rings but one; otherwise it is found by power iteration
+        to a part in a thousand.
         """
-        if self.spin == 0 and self.L == self.grid.L:
+        if isinstance(self.grid, GaussLegendre) and self.spin == 0 and self.L == self.grid.L:
             return float(1 / math.sqrt(self.grid.weights.min()))
         return _power_iteration(self)
 
     def _check_alm(self, alm: Any) -> Array:
         layout_text = "with entry (l, m) at [l, L-1+m]"
-        return check_array("alm", alm, (self.L, 2 * self.L - 1), "complex", layout_text)
+        return check_array("alm", alm, (self.L, 2 * self.L - 1), "complex", layout_text, self.validate)
 
     def _check_map(self, f: Any) -> Array:
         kind = "real" if self.real else "complex"
-        return check_array("f", f, self.grid.shape, kind, f"rings by longitudes of {self.grid}")
+        return check_array("f", f, self.grid.shape, kind, f"a map on {self.grid}", self.validate)
 
-    def _weights(self, f: Array) -> np.ndarray:
-        return self.grid.weights[:, None].astype(np.finfo(f.dtype).dtype)
+    # The four operations on checked arrays, batches and all.
 
+    def _synthesis(self, alm: Array) -> Array:
+        return self._batched("synthesis", alm)
 
-@functools.partial(jax.jit, static_argnums=0)
-def _synthesis(sht: SHT, alm: Array) -> Array:
-    L, spin = sht.L, sht.spin
-    rings, longitudes = sht.grid.shape
-    batch = alm.shape[:-2]
-    positive, negative = layout.split_orders(alm.reshape(-1, L, 2 * L - 1))
-    signs = layout.order_signs(L, alm.real.dtype)
-    if spin:
-        parity = (signs * (-1) ** spin)[:, None]
-        lanes = [
-            layout.to_lanes([positive, parity * negative], spin),
-            layout.to_lanes([negative, parity * positive], spin),
-        ]
-        sums = synthesise(jnp.concatenate(lanes), Rings("gauss-legendre", sht.grid.L), L, spin)[:, 0]
-        north, minus_south = layout.rings_from_columns(sums[:L], 2)
-        minus_north, south = layout.rings_from_columns(sums[L:], 2)
-        orders = [layout.join_hemispheres(north, south, rings)]
-        orders.append(layout.join_hemispheres(minus_north, minus_south, rings))
-    else:
-        parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
-        sums = synthesise(layout.to_lanes(parts, 0), Rings("gauss-legendre", sht.grid.L), L, 0)
-        north, south = sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1]
-        hemispheres = (layout.rings_from_columns(x, len(parts)) for x in (north, south))
-        orders = [layout.join_hemispheres(n, s, rings) for n, s in zip(*hemispheres, strict=True)]
-    if sht.real:
-        f = jnp.fft.irfft(orders[0], n=longitudes, axis=2, norm="forward")
-    else:
-        gap = jnp.zeros((*orders[0].shape[:2], longitudes - 2 * L + 1), alm.dtype)
-        f = jnp.fft.ifft(jnp.concatenate([orders[0], gap, orders[1][:, :, :0:-1]], axis=2), axis=2, norm="forward")
-    return f.reshape(*batch, rings, longitudes)
+    def _adjoint_synthesis(self, f: Array) -> Array:
+        return self._batched("adjoint_synthesis", f)
 
+    def _analysis(self, f: Array) -> Array:
+        if isinstance(self.grid, Healpix):
+            return self._adjoint_synthesis(f * self._pixel_weights(f))
+        return self._batched("analysis", f)
 
-@functools.partial(jax.jit, static_argnums=0)
-def _adjoint_synthesis(sht: SHT, f: Array) -> Array:
-    L, spin = sht.L, sht.spin
-    rings, longitudes = sht.grid.shape
-    batch = f.shape[:-2]
-    f = f.reshape(-1, rings, longitudes)
-    signs = layout.order_signs(L, f.real.dtype)
-    if sht.real:
-        orders = [jnp.fft.rfft(f, axis=2)[:, :, :L]]
-    else:
-        spectrum = jnp.fft.fft(f, axis=2)
-        negative = jnp.pad(jnp.flip(spectrum[:, :, longitudes - L + 1 :], axis=2), [(0, 0), (0, 0), (1, 0)])
-        orders = [spectrum[:, :, :L], negative]
-    hemispheres = [layout.split_hemispheres(x) for x in orders]
-    if spin:
-        (north, south), (minus_north, minus_south) = hemispheres
-        columns = [layout.rings_to_columns([north, minus_south]), layout.rings_to_columns([minus_north, south])]
-        sums = analyse(jnp.concatenate(columns)[:, None], Rings("gauss-legendre", sht.grid.L), L, spin)
-        positive, minus_turned = layout.from_lanes(sums[:L], spin, 2)
-        negative, turned = layout.from_lanes(sums[L:], spin, 2)
-        parity = (signs * (-1) ** spin)[:, None]
-        positive, negative = positive + parity * turned, negative + parity * minus_turned
-    else:
-        even, odd = (layout.rings_to_columns([n + sign * s for n, s in hemispheres]) for sign in (1, -1))
-        sums = analyse(jnp.stack([even, odd], axis=1), Rings("gauss-legendre", sht.grid.L), L, 0)
-        parts = layout.from_lanes(sums, 0, len(orders))
-        positive, negative = parts[0], signs * (parts[0].conj() if sht.real else parts[1])
-        if sht.real:
-            positive = positive.at[:, :, 0].set(positive[:, :, 0].real)
-    return layout.join_orders(positive, negative).reshape(*batch, L, 2 * L - 1)
+    def _adjoint_analysis(self, alm: Array) -> Array:
+        if isinstance(self.grid, Healpix):
+            f = self._synthesis(alm)
+            return f * self._pixel_weights(f)
+        return self._batched("adjoint_analysis", alm)
+
+    def _batched(self, operation: str, x: Array) -> Array:
+        trailing = 2 if operation in ("synthesis", "adjoint_analysis") else len(self.grid.shape)
+        batch = x.shape[: x.ndim - trailing]
+        module = _ducc if self.engine == "ducc" else _transform
+        y = getattr(module, operation)(self, x.reshape(-1, *x.shape[x.ndim - trailing :]))
+        return y.reshape(*batch, *y.shape[1:])
+
+    def _pixel_weights(self, f: Array) -> np.ndarray:
+        return np.repeat(self.grid.weights, self.grid.nphi).astype(np.finfo(f.dtype).dtype)
 
 
 @functools.lru_cache(maxsize=64)

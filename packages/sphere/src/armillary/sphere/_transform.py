@@ -1,0 +1,188 @@
+"""The transform in JAX: coefficients to lanes, the Legendre stage, the grid's own rings, and longitudes.
+
+Between the stages are real arrays ``(orders, parts, batch, 2, rings)``: parts are the orders from 0 up and, for complex
+maps, those from 0 down, and the axis of two holds real and imaginary parts. Every function has its adjoint below it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from . import _layout as layout
+from . import _legendre, _table
+from ._grids import EquiangularGrid, Healpix
+from ._healpix import to_orders, to_pixels
+from ._resample import from_gauss, to_gauss
+from ._rings import Rings
+
+if TYPE_CHECKING:
+    from ._sht import SHT
+
+
+def synthesis(sht: SHT, alm: Array) -> Array:
+    """Maps ``(batch, *grid.shape)`` from coefficients ``(batch, L, 2 L - 1)``."""
+    return _forward(sht, alm, _table_of(sht, alm), False)
+
+
+def adjoint_analysis(sht: SHT, alm: Array) -> Array:
+    """The adjoint of `analysis`."""
+    return _forward(sht, alm, _table_of(sht, alm), True)
+
+
+def adjoint_synthesis(sht: SHT, f: Array) -> Array:
+    """The adjoint of `synthesis`."""
+    return _adjoint(sht, f, _table_of(sht, f), False)
+
+
+def analysis(sht: SHT, f: Array) -> Array:
+    """Coefficients from maps on grids on which it is exact."""
+    return _adjoint(sht, f, _table_of(sht, f), True)
+
+
+def rings_of(sht: SHT) -> Rings:
+    """The rings of the Legendre stage."""
+    if isinstance(sht.grid, Healpix):
+        return Rings("healpix", sht.grid.nside)
+    return Rings("gauss-legendre", sht.L if isinstance(sht.grid, EquiangularGrid) else sht.grid.L)
+
+
+def _table_of(sht: SHT, x: Array) -> tuple[Array, ...]:
+    return _table.table(rings_of(sht), sht.L, sht.spin, np.finfo(x.dtype).dtype) if sht.engine == "table" else ()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _forward(sht: SHT, alm: Array, table: tuple[Array, ...], weighted: bool) -> Array:
+    x = _to_rings(sht, alm, table)
+    x = _to_grid(sht, x, weighted)
+    return _to_map(sht, layout.from_real(x))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _adjoint(sht: SHT, f: Array, table: tuple[Array, ...], weighted: bool) -> Array:
+    x = layout.to_real(_from_map(sht, f))
+    x = _from_grid(sht, x, weighted)
+    return _from_rings(sht, x, table)
+
+
+# Coefficients and rings.
+
+
+def _to_rings(sht: SHT, alm: Array, table: tuple[Array, ...]) -> Array:
+    L, spin, rings = sht.L, sht.spin, rings_of(sht)
+    positive, negative = layout.split_orders(alm)
+    signs = layout.order_signs(L, alm.real.dtype)
+    if spin:
+        # On the southern rings a lane of order m and sign + is that of sign - on the northern ones, up to a sign.
+        parity = (signs * (-1) ** spin)[:, None]
+        lanes = [
+            layout.to_lanes([positive, parity * negative], spin),
+            layout.to_lanes([negative, parity * positive], spin),
+        ]
+        sums = _synthesise(sht, jnp.concatenate(lanes), table)[:, 0]
+        sums = sums.reshape(2, L, 2, -1, sums.shape[-1])  # lanes of sign + and -, orders, parts
+        x = layout.join_hemispheres(sums[:, :, 0], sums[::-1, :, 1], rings.count)
+        x = jnp.moveaxis(x, 0, 1)
+    else:
+        parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
+        sums = _synthesise(sht, layout.to_lanes(parts, 0), table)
+        x = layout.join_hemispheres(sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1], rings.count)
+    return x.reshape(L, 1 if sht.real else 2, -1, 2, rings.count)
+
+
+def _from_rings(sht: SHT, x: Array, table: tuple[Array, ...]) -> Array:
+    L, spin = sht.L, sht.spin
+    parts = x.shape[1]
+    signs = layout.order_signs(L, x.dtype)
+    north, south = layout.split_hemispheres(x)
+    if spin:
+        sums = jnp.stack([north, south[:, ::-1]], axis=2)  # orders, lanes of sign + and -, parts
+        sums = jnp.moveaxis(sums, 1, 0).reshape(2 * L, 1, -1, north.shape[-1])
+        lanes = _analyse(sht, sums, table)
+        positive, minus_turned = layout.from_lanes(lanes[:L], spin, 2)
+        negative, turned = layout.from_lanes(lanes[L:], spin, 2)
+        parity = (signs * (-1) ** spin)[:, None]
+        positive, negative = positive + parity * turned, negative + parity * minus_turned
+    else:
+        sums = jnp.stack([north + south, north - south], axis=1).reshape(L, 2, -1, north.shape[-1])
+        found = layout.from_lanes(_analyse(sht, sums, table), 0, parts)
+        positive, negative = found[0], signs * (found[0].conj() if sht.real else found[1])
+        if sht.real:
+            positive = positive.at[:, :, 0].set(positive[:, :, 0].real)
+    return layout.join_orders(positive, negative)
+
+
+def _synthesise(sht: SHT, coefficients: Array, table: tuple[Array, ...]) -> Array:
+    if sht.engine == "table":
+        return _table.synthesise(coefficients, table, sht.spin)
+    return _legendre.synthesise(coefficients, rings_of(sht), sht.L, sht.spin, sht.engine)
+
+
+def _analyse(sht: SHT, sums: Array, table: tuple[Array, ...]) -> Array:
+    if sht.engine == "table":
+        return _table.analyse(sums, table, sht.spin)
+    return _legendre.analyse(sums, rings_of(sht), sht.L, sht.spin, sht.engine)
+
+
+# The rings of the Legendre stage and those of the grid.
+
+
+def _to_grid(sht: SHT, x: Array, weighted: bool) -> Array:
+    if isinstance(sht.grid, EquiangularGrid):
+        return _by_parity("hpcj,ptj->hpct", sht, x, weighted)
+    return x * sht.grid.weights.astype(x.dtype) if weighted else x
+
+
+def _from_grid(sht: SHT, x: Array, weighted: bool) -> Array:
+    if isinstance(sht.grid, EquiangularGrid):
+        return _by_parity("hpct,ptj->hpcj", sht, x, weighted)
+    return x * sht.grid.weights.astype(x.dtype) if weighted else x
+
+
+def _by_parity(subscripts: str, sht: SHT, x: Array, weighted: bool) -> Array:
+    assert isinstance(sht.grid, EquiangularGrid)
+    if weighted:
+        matrices = to_gauss(sht.grid, sht.L).transpose(0, 2, 1) * (2 * np.pi / sht.grid.shape[1])
+    else:
+        matrices = from_gauss(sht.grid, sht.L)
+    if sht.spin % 2:
+        matrices = matrices[::-1]
+    orders, *middle, rings = x.shape
+    x = jnp.pad(x, [(0, orders % 2)] + [(0, 0)] * (x.ndim - 1)).reshape((orders + 1) // 2, 2, -1, rings)
+    x = jnp.einsum(subscripts, x, jnp.asarray(matrices, x.dtype), precision="highest")
+    return x.reshape(-1, *middle, x.shape[-1])[:orders]
+
+
+# Rings and maps; complex arrays of shape (parts, batch, rings, orders).
+
+
+def _to_map(sht: SHT, x: Array) -> Array:
+    if isinstance(sht.grid, Healpix):
+        orders = x[0] if sht.real else jnp.concatenate([x[1, :, :, :0:-1], x[0]], axis=2)
+        return to_pixels(orders, sht.grid.nside, sht.real)
+    longitudes = sht.grid.shape[1]
+    if sht.real:
+        return jnp.fft.irfft(x[0], n=longitudes, axis=2, norm="forward")
+    gap = jnp.zeros((*x.shape[1:3], longitudes - 2 * sht.L + 1), x.dtype)
+    return jnp.fft.ifft(jnp.concatenate([x[0], gap, x[1, :, :, :0:-1]], axis=2), axis=2, norm="forward")
+
+
+def _from_map(sht: SHT, f: Array) -> Array:
+    L = sht.L
+    if isinstance(sht.grid, Healpix):
+        # The transpose of a map's real part counts the orders above 0 twice; the adjoint, over all orders, does not.
+        M = L if sht.real else 2 * L - 1
+        orders = to_orders(f.conj(), sht.grid.nside, sht.real, M).conj()
+        if sht.real:
+            return (orders * np.where(np.arange(L) == 0, 1, 0.5).astype(f.dtype))[None]
+        return jnp.stack([orders[:, :, L - 1 :], orders[:, :, :L][:, :, ::-1]])
+    if sht.real:
+        return jnp.fft.rfft(f, axis=2)[None, :, :, :L]
+    spectrum = jnp.fft.fft(f, axis=2)
+    below = jnp.flip(spectrum[:, :, f.shape[2] - L + 1 :], axis=2)
+    return jnp.stack([spectrum[:, :, :L], jnp.pad(below, [(0, 0), (0, 0), (1, 0)])])
