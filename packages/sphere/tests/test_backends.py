@@ -84,7 +84,7 @@ def cases():
         yield pytest.param(grid, field, backend, marks=marks, id=f"{type(grid).__name__}-{field}-{backend}")
 
 
-@pytest.mark.parametrize(("grid", "field", "backend"), cases())
+@pytest.mark.parametrize(("grid", "field", "backend"), list(cases()))
 def test_laws(grid, field, backend):
     spin, real = field
     if backend == "ducc":
