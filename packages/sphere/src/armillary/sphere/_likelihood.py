@@ -52,9 +52,9 @@ class MaskedGaussian(dist.Distribution):
 
     def __init__(
         self,
-        loc: Inexact[Array, ... * map],
-        scale: Float[ArrayLike, "... *#map"],
-        mask: Bool[ArrayLike, "... *#map"] | None = None,
+        loc: Inexact[Array, "*shape"],
+        scale: Float[ArrayLike, "*shape"],
+        mask: Bool[ArrayLike, "*shape"] | None = None,
         *,
         event_dim: int = 1,
         validate_args: bool | None = None,
@@ -86,7 +86,7 @@ class MaskedGaussian(dist.Distribution):
         """All maps."""
         return constraints.independent(constraints.real, self.event_dim)
 
-    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Inexact[Array, ... * map]:
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Inexact[Array, "*shape"]:
         """Draws of shape ``sample_shape + batch_shape + event_shape``: `loc` itself where not observed."""
         dtype = jnp.result_type(self.loc, jnp.float32)
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
@@ -97,7 +97,7 @@ class MaskedGaussian(dist.Distribution):
             noise = jax.random.normal(key, shape, dtype)
         return jnp.where(self.observed, self.loc + self.scale * noise, self.loc).astype(dtype)
 
-    def log_prob(self, value: Inexact[Array, ... * map], intermediates: Any = None) -> Array:
+    def log_prob(self, value: Inexact[Array, "*shape"], intermediates: Any = None) -> Array:
         """The log-density of a map.
 
         Raises:

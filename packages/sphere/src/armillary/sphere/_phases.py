@@ -1,11 +1,22 @@
-"""The Fourier modes of an angle."""
+"""Angles, and their Fourier modes."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float
+
+
+def check_angle(name: str, x: Any, dtype: Any) -> Array:
+    """An array of angles in the given precision, or `ValueError`."""
+    found = x.dtype if isinstance(x, jax.Array) else np.asarray(x).dtype
+    if found.kind not in "fiu":
+        raise ValueError(f"{name} is {found}: a real angle in radians is needed")
+    return jnp.asarray(x, dtype)
 
 
 def phases(angle: Float[Array, ...], orders: np.ndarray) -> Complex[Array, "... orders"]:

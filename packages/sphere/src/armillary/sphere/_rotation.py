@@ -37,7 +37,7 @@ from jaxtyping import Array, ArrayLike, Complex, Float
 
 from ._arithmetic import Pairs
 from ._coefficients import _check_dense
-from ._phases import phases
+from ._phases import check_angle, phases
 
 #: As in `_legendre`: by the type of the recursion, the step of a lane's scale in bits, and how far below 1 an unscaled
 #: value may be.
@@ -93,7 +93,7 @@ def rotate_alm(
     """
     alm = _check_dense(alm)
     dtype = alm.real.dtype
-    angles = [_check_angle(name, x, dtype) for name, x in (("alpha", alpha), ("beta", beta), ("gamma", gamma))]
+    angles = [check_angle(name, x, dtype) for name, x in (("alpha", alpha), ("beta", beta), ("gamma", gamma))]
     shapes = [alm.shape[:-2], *(x.shape for x in angles)]
     try:
         batch = np.broadcast_shapes(*shapes)
@@ -103,13 +103,6 @@ def rotate_alm(
             "broadcast"
         ) from None
     return _rotate(jnp.broadcast_to(alm, (*batch, *alm.shape[-2:])), *angles)
-
-
-def _check_angle(name: str, x: Any, dtype: Any) -> Array:
-    found = x.dtype if isinstance(x, jax.Array) else np.asarray(x).dtype
-    if found.kind not in "fiu":
-        raise ValueError(f"{name} is {found}: a real angle in radians is needed")
-    return jnp.asarray(x, dtype)
 
 
 @jax.jit
