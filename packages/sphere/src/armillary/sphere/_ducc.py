@@ -1,10 +1,10 @@
-"""The transforms of ducc0, on the CPU, as JAX primitives with derivatives, transposes and batching.
+r"""The transforms of ducc0, on the CPU, as JAX primitives with derivatives, transposes and batching.
 
-A field of spin :math:`s \\ge 0`, :math:`f = Q + i U`, goes to ducc0 as the pair of real maps Q and U and comes back as a
-pair E and B of coefficients of orders :math:`m \\ge 0`, both with the symmetry of a real field; for two fields of spin 0
-E and B are simply the coefficients of Q and U. With :math:`c = 1` for spin 0 and -1 otherwise,
+A field of spin :math:`s \ge 0`, :math:`f = Q + i U`, goes to ducc0 as the pair of real maps Q and U and comes back as
+a pair E and B of coefficients of orders :math:`m \ge 0`, both with the symmetry of a real field; for two fields of
+spin 0, E and B are simply the coefficients of Q and U. With :math:`c = 1` for spin 0 and -1 otherwise,
 
-.. math:: a_{lm} = c\\, (E_{lm} + i B_{lm}), \\qquad a_{l,-m} = c\\, (-1)^m (E_{lm}^* + i B_{lm}^*).
+.. math:: a_{lm} = c\, (E_{lm} + i B_{lm}), \qquad a_{l,-m} = c\, (-1)^m (E_{lm}^* + i B_{lm}^*).
 
 Negative spins are reached by conjugation, :math:`{}_sY_{lm}^* = (-1)^{s+m} {}_{-s}Y_{l,-m}`, which takes U to -U, B to
 -B and c to :math:`(-1)^s c`. The transposes that JAX takes do not conjugate, unlike adjoints; by the same relation they
@@ -24,8 +24,8 @@ from jaxtyping import Array
 if TYPE_CHECKING:
     from ._sht import SHT
 
-# Coefficients are repacked by blocks of this many degrees, which stay in the cache from pass to pass.
-BLOCK = 32
+# Coefficients are transposed by square blocks of this size, which stay in the cache meanwhile.
+BLOCK = 64
 
 # ducc0's names of the layouts of rings.
 GEOMETRIES = {
@@ -118,10 +118,9 @@ def _run(
 
 
 def _maps_of(sht: SHT, weighted: bool, flip: bool, alm: np.ndarray, f: np.ndarray) -> None:
-    L, spin = sht.L, -sht.spin if flip else sht.spin
+    spin = -sht.spin if flip else sht.spin
     call, kwargs = _call("adjoint_analysis" if weighted else "synthesis", sht, spin, flip, 0.5)
-    parts = np.empty((1 if sht.real else 2, L, _stride(L)), alm.dtype)
-    kwargs |= _places(0, parts.shape[2], L)
+    parts = _parts(sht, alm.dtype)
     for one, target in zip(alm, f, strict=True):
         _split(one, parts, flip, spin < 0)
         maps = _real_maps(sht, target)
@@ -129,37 +128,30 @@ def _maps_of(sht: SHT, weighted: bool, flip: bool, alm: np.ndarray, f: np.ndarra
             call(alm=parts[part].reshape(-1, parts[0].size), map=maps[part], **kwargs)
         if spin < 0:
             np.negative(maps[1], out=maps[1])
+    _SPARE[:] = [parts]
 
 
 def _coefficients_of(sht: SHT, weighted: bool, flip: bool, f: np.ndarray, alm: np.ndarray) -> None:
-    L, spin = sht.L, -sht.spin if flip else sht.spin
+    spin = -sht.spin if flip else sht.spin
     call, kwargs = _call("analysis" if weighted else "adjoint_synthesis", sht, spin, flip, 1.0)
-    if sht.real:
-        # Straight to the orders m >= 0 of the result: writing with a stride costs less than another copy.
-        kwargs |= _places(L - 1, 2 * L - 1, L)
-        for one, target in zip(f, alm, strict=True):
-            _clear(target)
-            call(alm=target.reshape(1, -1), map=one.reshape(1, *sht.grid.shape), **kwargs)
-            _join(target[None, :, L - 1 :], target, flip, False)
-        return
-    parts = np.zeros((2, L, _stride(L)), alm.dtype)
-    kwargs |= _places(0, parts.shape[2], L)
+    parts = _parts(sht, alm.dtype)
     for one, target in zip(f, alm, strict=True):
         maps = _real_maps(sht, one.conj() if spin < 0 else one)
         for part in _together(sht):
             call(alm=parts[part].reshape(-1, parts[0].size), map=maps[part], **kwargs)
-        _clear(target)
         _join(parts, target, flip, spin < 0)
+    _SPARE[:] = [parts]
 
 
 def _call(name: str, sht: SHT, spin: int, flip: bool, factor: float) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function of ducc0 and its arguments, but for the arrays and where coefficients are in them."""
+    """The function of ducc0 and its arguments, but for the arrays."""
     from ducc0 import sht as ducc
 
     sign = (-1 if spin else 1) * (-1) ** (spin if (spin < 0) != flip else 0)
     kwargs = {
         "spin": abs(spin),
         "lmax": sht.L - 1,
+        "mstart": np.arange(sht.L, dtype=np.uint64) * _stride(sht.L),
         "ringfactor": np.full(len(sht.grid.theta), sign * factor),
         "nthreads": 0,
     }
@@ -176,14 +168,27 @@ def _call(name: str, sht: SHT, spin: int, flip: bool, factor: float) -> tuple[Ca
     return getattr(ducc, name), kwargs | rings
 
 
-def _places(first: int, stride: int, L: int) -> dict[str, Any]:
-    """Coefficients by degree, then order: where order 0 of degree 0 is, and how far apart degrees are."""
-    return {"mstart": first + np.arange(L, dtype=np.uint64), "lstride": stride}
-
-
 def _stride(L: int) -> int:
-    """The length of rows: not a power of two, for columns of those share a few places of the cache."""
+    """How far apart orders are: not a power of two, for then the same degrees share a few places of the cache."""
     return L + 4
+
+
+# The space of the last call: new memory of this size costs as much as a tenth of a transform.
+_SPARE: list[np.ndarray] = []
+
+
+def _parts(sht: SHT, dtype: np.dtype) -> np.ndarray:
+    """Space for E and B, or E, by order m >= 0 and degree; nothing is kept where l < m, but for zeros near l = m."""
+    shape = (1 if sht.real else 2, sht.L, _stride(sht.L))
+    try:
+        parts = _SPARE.pop()
+    except IndexError:
+        parts = np.empty(shape, dtype)
+    if parts.shape != shape or parts.dtype != dtype:
+        parts = np.empty(shape, dtype)
+    for start in range(0, sht.L, BLOCK):
+        parts[:, start : start + BLOCK, start : start + BLOCK] = 0
+    return parts
 
 
 def _together(sht: SHT) -> list[slice]:
@@ -200,59 +205,56 @@ def _real_maps(sht: SHT, f: np.ndarray) -> np.ndarray:
     return np.moveaxis(f.view(f.real.dtype).reshape(*sht.grid.shape, 2), -1, 0)
 
 
-def _rows(L: int) -> Iterator[tuple[slice, int]]:
-    """Blocks of degrees, with the number of orders m >= 0 that they have."""
-    for start in range(0, L, BLOCK):
-        yield slice(start, min(start + BLOCK, L)), min(start + BLOCK, L)
-
-
 @functools.lru_cache(maxsize=16)
 def _signs(L: int, dtype: np.dtype) -> np.ndarray:
-    """(-1)**m and conjugation, as factors of the real and imaginary parts of orders 0 to L - 1."""
-    return np.outer((-1) ** np.arange(L), [1, -1]).ravel().astype(dtype)
+    """(-1)**m and conjugation, as factors of the real and imaginary parts of orders 1 - L to L - 1."""
+    return np.outer(1 - 2 * (np.arange(1 - L, L) % 2), [1, -1]).ravel().astype(dtype)
+
+
+def _blocks(L: int) -> Iterator[tuple[slice, slice, slice, slice]]:
+    """Blocks of degrees and of orders m, with the columns of m and of -m in dense coefficients."""
+    for l0 in range(0, L, BLOCK):
+        for m0 in range(0, l0 + 1, BLOCK):
+            m1 = min(m0 + BLOCK, L)
+            yield slice(l0, l0 + BLOCK), slice(m0, m1), slice(L - 1 + m0, L - 1 + m1), slice(L - m1, L - m0)
 
 
 def _split(alm: np.ndarray, parts: np.ndarray, flip: bool, negate: bool) -> None:
     """Dense coefficients -> 2 E, or 2 E and 2 B, but for the sign c; `flip` conjugates, `negate` takes B to -B."""
     L = alm.shape[0]
     signs = _signs(L, alm.real.dtype)
-    for rows, orders in _rows(L):
-        positive = alm[rows, L - 1 : L - 1 + orders]
-        mirrored = alm[rows, L - orders : L][:, ::-1].copy()
-        mirrored.view(signs.dtype)[...] *= signs[: 2 * orders]
-        pair = parts[:, rows, :orders]
-        np.add(positive, mirrored, out=pair[0])
-        if len(pair) == 2:
-            np.multiply(positive - mirrored, 1j if negate else -1j, out=pair[1])
-        if flip:
-            np.conj(pair, out=pair)
-
-
-def _clear(alm: np.ndarray) -> None:
-    """Zero where |m| > l, at the least."""
-    L = alm.shape[0]
-    for rows, orders in _rows(L):
-        alm[rows, : L - orders] = 0
-        alm[rows, L + rows.start :] = 0
+    for degrees, orders, positive, negative in _blocks(L):
+        same = alm[degrees, positive]
+        mirrored = alm[degrees, negative][:, ::-1].copy()
+        # In real arithmetic, which is faster than conjugation.
+        mirrored.view(signs.dtype)[...] *= signs[2 * positive.start : 2 * positive.stop]
+        pair = [same + mirrored]
+        if len(parts) == 2:
+            pair.append((same - mirrored) * (1j if negate else -1j))
+        for part, block in zip(parts, pair, strict=True):
+            part[orders, degrees.start : degrees.start + len(block)] = (block.conj() if flip else block).T
 
 
 def _join(parts: np.ndarray, alm: np.ndarray, flip: bool, negate: bool) -> None:
-    """E, or E and B -> dense coefficients where |m| <= l, but for the sign c; `flip` and `negate` as in `_split`."""
+    """E, or E and B -> dense coefficients, but for the sign c; `flip` and `negate` as in `_split`."""
     L = alm.shape[0]
     signs = _signs(L, alm.real.dtype)
-    for rows, orders in _rows(L):
-        pair = parts[:, rows, :orders]
-        positive, mirrored = alm[rows, L - 1 : L - 1 + orders], pair[0]
+    numbers = alm.view(signs.dtype)
+    for l0 in range(0, L, BLOCK // 2):
+        # Whole rows of the result, in the order of memory.
+        l1 = min(l0 + BLOCK // 2, L)
+        pair = parts[:, :l1, l0:l1]
+        same = mirrored = pair[0]
         if len(pair) == 2:
-            turned = pair[1] * (-1j if negate != flip else 1j)
-            np.add(pair[0], turned, out=positive)
-            mirrored = pair[0] - turned
-        alm[rows, L - orders : L - 1] = mirrored[:, :0:-1]
-        alm.view(signs.dtype)[rows, 2 * (L - orders) : 2 * (L - 1)] *= (
-            signs[2 : 2 * orders].reshape(-1, 2)[::-1].ravel()
-        )
+            turned = pair[1] * (-1j if negate else 1j)
+            same, mirrored = pair[0] + turned, pair[0] - turned
         if flip:
-            np.conj(alm[rows], out=alm[rows])
+            same, mirrored = mirrored.conj(), same.conj()
+        alm[l0:l1, : L - l1] = 0
+        alm[l0:l1, L - l1 : L] = mirrored[::-1].T
+        numbers[l0:l1, 2 * (L - l1) : 2 * L] *= signs[2 * (L - l1) : 2 * L]
+        alm[l0:l1, L - 1 : L - 1 + l1] = same.T
+        alm[l0:l1, L - 1 + l1 :] = 0
 
 
 # XLA knows these by their addresses: they have to live as long as the program.
