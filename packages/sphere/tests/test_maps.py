@@ -2,13 +2,23 @@ import base64
 import builtins
 import re
 
+import healpy as hp
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from armillary.core.hookspecs import ReportSection
-from armillary.sphere import GaussLegendre, plot_map
+from armillary.sphere import (
+    ClenshawCurtis,
+    DriscollHealy,
+    GaussLegendre,
+    Healpix,
+    McEwenWiaux,
+    McEwenWiauxSS,
+    plot_map,
+)
+from armillary.sphere._plot import nearest
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -25,9 +35,9 @@ def test_plot_map_puts_north_up_and_longitude_0_in_the_middle():
     f = (colatitude_map(grid) + 10 * (np.arange(15) == 0)).astype(np.float32)
     ax = plot_map(f, grid, title="A field", label="K", vmin=-1.0, vmax=20.0)
     mesh = ax.collections[0]
-    drawn = np.asarray(mesh.get_array()).reshape(grid.shape)
-    np.testing.assert_array_equal(drawn[:, 7], f[:, 0])
-    np.testing.assert_array_equal(drawn[:, 8], f[:, 1])
+    drawn = np.asarray(mesh.get_array()).reshape(8, -1, 15)
+    np.testing.assert_array_equal(drawn[:, 0, 7], f[:, 0])
+    np.testing.assert_array_equal(drawn[:, -1, 8], f[:, 1])
     corners = mesh.get_coordinates()
     assert corners[0, 0, 1] == pytest.approx(np.pi / 2)
     assert corners[-1, -1, 1] == pytest.approx(-np.pi / 2)
@@ -37,18 +47,107 @@ def test_plot_map_puts_north_up_and_longitude_0_in_the_middle():
     plt.close(ax.figure)
 
 
+def value_at(ax, longitude, latitude):
+    """The value drawn at a point of a Mollweide picture."""
+    mesh = ax.collections[0]
+    corners = mesh.get_coordinates()
+    borders, edges = corners[0, :, 0], corners[:, 0, 1]
+    values = np.asarray(mesh.get_array()).reshape(len(edges) - 1, len(borders) - 1)
+    return values[np.searchsorted(-edges, -latitude) - 1, np.searchsorted(borders, longitude) - 1]
+
+
+GRIDS = [
+    GaussLegendre(9),
+    McEwenWiaux(9),
+    McEwenWiauxSS(9),
+    DriscollHealy(9),
+    ClenshawCurtis(9),
+    ClenshawCurtis(9, 12, 21),
+    Healpix(8),
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_both_projections_show_a_grid_where_it_is(grid):
+    """At the place of every point that is not near an edge of the picture, its own value."""
+    from matplotlib import pyplot as plt
+
+    theta, phi = (x.ravel() for x in grid.points)
+    f = np.random.default_rng(0).normal(size=grid.shape)
+    latitude, longitude = np.pi / 2 - theta, np.mod(phi + np.pi, 2 * np.pi) - np.pi
+    ax = plot_map(f, grid)
+    for i in np.flatnonzero((abs(latitude) < 1.4) & (abs(longitude) < 3.1)):
+        assert value_at(ax, longitude[i], latitude[i]) == f.flat[i]
+    plt.close(ax.figure)
+
+    centre = np.radians([200.0, -35.0])
+    ax = plot_map(f, grid, projection="orthographic", centre=(200, -35))
+    picture = ax.images[0].get_array().filled(np.nan)
+    size = len(picture)
+    turned = longitude - centre[0]
+    x = np.cos(latitude) * np.sin(turned)
+    y = np.sin(latitude) * np.cos(centre[1]) - np.cos(latitude) * np.cos(turned) * np.sin(centre[1])
+    towards = np.sin(latitude) * np.sin(centre[1]) + np.cos(latitude) * np.cos(turned) * np.cos(centre[1])
+    seen = np.flatnonzero((towards > 0.3) & (abs(latitude) < 1.4))
+    assert len(seen) > 0.2 * f.size
+    for i in seen:
+        assert picture[int((y[i] + 1) / 2 * size), int((x[i] + 1) / 2 * size)] == f.flat[i]
+    assert np.isfinite(picture).mean() == pytest.approx(np.pi / 4, rel=0.01)
+    assert ax.images[0].get_clim() == (f.min(), f.max())
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("nside", [1, 2, 16, 1024])
+def test_pixels_of_healpix_are_those_of_healpy(nside):
+    rng = np.random.default_rng(0)
+    theta, phi = np.arccos(rng.uniform(-1, 1, 50_000)), rng.uniform(-7, 7, 50_000)
+    theta[:1000] = 1e-4 * rng.uniform(size=1000)
+    np.testing.assert_array_equal(nearest(Healpix(nside), theta, phi), hp.ang2pix(nside, theta, phi))
+    np.testing.assert_array_equal(
+        nearest(Healpix(nside), np.array([0.0, np.pi]), 0.0), hp.ang2pix(nside, [0, np.pi], 0)
+    )
+
+
+def test_nan_is_left_blank():
+    from matplotlib import pyplot as plt
+
+    grid = GaussLegendre(6)
+    f = np.where(np.arange(11) < 5, np.nan, 1.0) * np.ones((6, 1))
+    for projection in ("mollweide", "orthographic"):
+        for some in (f, np.full(grid.shape, np.nan)):
+            ax = plot_map(some, grid, projection=projection)
+            ax.figure.canvas.draw()
+            plt.close(ax.figure)
+    ax = plot_map(f, grid)
+    assert np.ma.getmaskarray(ax.collections[0].get_array()).mean() == pytest.approx(5 / 11)
+    plt.close(ax.figure)
+
+
 def test_plot_map_errors(monkeypatch):
     from matplotlib.figure import Figure
 
     grid = GaussLegendre(4)
-    with pytest.raises(ValueError, match="f has shape"):
+    f = jnp.zeros((4, 7))
+    with pytest.raises(ValueError, match=r"f has shape \(4, 8\): one map, of shape \(4, 7\)"):
         plot_map(jnp.zeros((4, 8)), grid)
     with pytest.raises(ValueError, match="one map"):
         plot_map(jnp.zeros((2, 4, 7)), grid)
-    with pytest.raises(ValueError, match="and this is real"):
+    with pytest.raises(ValueError, match=r"f is complex64: a real map is drawn; pass f\.real"):
         plot_map(jnp.zeros((4, 7), jnp.complex64), grid)
     with pytest.raises(ValueError, match="projection='mollweide'"):
-        plot_map(jnp.zeros((4, 7)), grid, ax=Figure().add_subplot())
+        plot_map(f, grid, ax=Figure().add_subplot())
+    with pytest.raises(ValueError, match="projection='rectilinear'"):
+        plot_map(f, grid, projection="orthographic", ax=Figure().add_subplot(projection="mollweide"))
+    with pytest.raises(ValueError, match="projection='hammer'"):
+        plot_map(f, grid, projection="hammer")
+    with pytest.raises(ValueError, match=r"centre=\(0, 91\)"):
+        plot_map(f, grid, projection="orthographic", centre=(0, 91))
+    with pytest.raises(ValueError, match="centre=5"):
+        plot_map(f, grid, projection="orthographic", centre=5)
+    with pytest.raises(ValueError, match=r"centre=\(10, 0\): a Mollweide map"):
+        plot_map(f, grid, centre=(10, 0))
+    with pytest.raises(ValueError, match="grid=4"):
+        plot_map(f, 4)
 
     real_import = builtins.__import__
 
