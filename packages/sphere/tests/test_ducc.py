@@ -69,6 +69,12 @@ def harmonics(sht):
     return out[inverse] * np.exp(1j * np.outer(phi, np.arange(1 - L, L)))[:, None]
 
 
+def assert_same(found, expected):
+    """Equal to rounding: the order in which ducc0 sums depends on where arrays are in memory."""
+    scale = float(abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=30 * np.finfo(expected.dtype).eps * scale)
+
+
 def test_found_without_importing():
     assert _ducc.available()
 
@@ -200,8 +206,8 @@ def test_derivatives(sht, operation):
 
     x, tangent = argument(sht, operation, (1,)), argument(sht, operation, (1,), seed=5)
     y, derivative = jax.jvp(transform, (x,), (tangent,))
-    np.testing.assert_array_equal(y, transform(x))
-    np.testing.assert_array_equal(derivative, transform(tangent))
+    assert_same(y, transform(x))
+    assert_same(derivative, transform(tangent))
     cotangent = argument(sht, adjoint[operation], (1,), seed=6)
     expected = getattr(_ducc, adjoint[operation])(sht, cotangent)
     _, pullback = jax.vjp(transform, x)
@@ -209,7 +215,7 @@ def test_derivatives(sht, operation):
     scale = float(abs(expected).max())
     np.testing.assert_allclose(found.conj(), expected, atol=1e-13 * scale)
     (transposed,) = jax.linear_transpose(transform, x)(jnp.conj(cotangent))
-    np.testing.assert_array_equal(transposed, found)
+    assert_same(transposed, found)
     # A transpose of the transpose is the operation.
     (again,) = jax.linear_transpose(lambda c: jax.linear_transpose(transform, x)(c)[0], cotangent)(x)
     np.testing.assert_allclose(again, y, atol=1e-13 * float(abs(y).max()))
@@ -235,18 +241,18 @@ def test_batches(sht, operation):
     x = argument(sht, operation, batch=(5, 3, 2))
     one_by_one = jnp.stack([jnp.stack([transform(one) for one in row]) for row in x])
     flat = transform(x.reshape(-1, *x.shape[3:]))
-    np.testing.assert_array_equal(flat.reshape(one_by_one.shape), one_by_one)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.vmap(transform)))(x), one_by_one)
+    assert_same(flat.reshape(one_by_one.shape), one_by_one)
+    assert_same(jax.jit(jax.vmap(jax.vmap(transform)))(x), one_by_one)
     _, scanned = jax.lax.scan(lambda carry, row: (carry, jax.vmap(transform)(row)), 0, x)
-    np.testing.assert_array_equal(scanned, one_by_one)
+    assert_same(scanned, one_by_one)
     # Transposes have to see batch axes where `vmap` put them: the outer one last, the inner one anywhere.
     inner = {"synthesis": 0, "adjoint_synthesis": 1, "analysis": 2, "adjoint_analysis": 1}[operation]
     moved = jnp.moveaxis(jnp.moveaxis(x, 0, -1), 0, inner)
     mapped = jax.vmap(jax.vmap(transform, inner), moved.ndim - 1)
-    np.testing.assert_array_equal(mapped(moved), one_by_one)
+    assert_same(mapped(moved), one_by_one)
     (expected,) = jax.linear_transpose(jax.vmap(jax.vmap(transform)), x)(one_by_one)
     (found,) = jax.linear_transpose(mapped, moved)(one_by_one)
-    np.testing.assert_array_equal(jnp.moveaxis(jnp.moveaxis(found, inner, 0), -1, 0), expected)
+    assert_same(jnp.moveaxis(jnp.moveaxis(found, inner, 0), -1, 0), expected)
 
 
 @pytest.mark.parametrize("sht", [SHT(GaussLegendre(200), real=True), SHT(McEwenWiaux(100), spin=-2)], ids=str)
@@ -262,7 +268,7 @@ def test_float32(sht):
     np.testing.assert_allclose(single_back, back, atol=2e-6 * float(abs(back).max()))
     with jax.enable_x64(False):
         narrow = _ducc.synthesis(sht, jnp.asarray(alm, np.complex64))
-        np.testing.assert_array_equal(narrow, single)
+        assert_same(narrow, single)
 
 
 def test_calls_at_once():
@@ -273,4 +279,4 @@ def test_calls_at_once():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda pair: _ducc.analysis(*pair), pairs))
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
+        assert_same(one, other)
