@@ -66,11 +66,18 @@ def _wide(x: Array) -> bool:
 
 
 class _Plan:
-    """The host's part of both sums: how lanes are cut into chunks, and the tables in that order."""
+    """The host's part of both sums: how lanes are cut into chunks, and the tables in that order.
 
-    def __init__(self, rings: Rings, L: int, spin: int, wide: bool, dtype: Any) -> None:
+    `lanes`, which may be traced, are the numbers of the lanes that there are; by default all of them.
+    """
+
+    def __init__(self, rings: Rings, L: int, spin: int, wide: bool, dtype: Any, lanes: Array | None = None) -> None:
         tables = recursion(L, spin)
-        self.lanes, self.steps = tables.a.shape
+
+        def own(x: np.ndarray) -> Any:
+            return x if lanes is None else jnp.asarray(x)[lanes]
+
+        self.lanes, self.steps = tables.a.shape if lanes is None else (lanes.size, tables.a.shape[1])
         self.rings = (rings.count + 1) // 2
         self.parities = 2 if spin == 0 else 1
         self.spin = spin
@@ -83,12 +90,12 @@ class _Plan:
 
         theta = rings.north
         self.abscissa = self.arithmetic.abscissa(theta)
-        self.coefficients = tuple(self._blocked(v) for v in self.arithmetic.coefficients(tables.a, tables.c))
-        self.g = self._blocked(tables.g.astype(dtype))
+        self.coefficients = tuple(self._blocked(own(v)) for v in self.arithmetic.coefficients(tables.a, tables.c))
+        self.g = self._blocked(own(tables.g.astype(dtype)))
         mantissa, exponent = start(rings, L, spin, self.step_bits, self.low_bits)
-        self.first = tuple(self._chunked(v) for v in self.arithmetic.first(mantissa))
-        self.exponent = self._chunked(exponent)
-        lengths = self._chunked(L - tables.first)
+        self.first = tuple(self._chunked(own(v)) for v in self.arithmetic.first(mantissa))
+        self.exponent = self._chunked(own(exponent))
+        lengths = self._chunked(own(L - tables.first))
         self.length = (-(-lengths.max(axis=1) // _BLOCK)).astype(np.int32)
 
     def _chunked(self, x: Any) -> Any:
@@ -148,12 +155,29 @@ class _Plan:
         return lax.scan(chunk, None, (*tables, xs))[1]
 
 
+def synthesise_lanes(
+    coefficients: Float[Array, "lanes steps columns"], rings: Rings, L: int, spin: int, lanes: Array
+) -> Array:
+    """As `synthesise` of some lanes alone, given by their numbers, which may be traced; not differentiable."""
+    return _synthesise_by_chunks(coefficients, _Plan(rings, L, spin, _wide(coefficients), coefficients.dtype, lanes))
+
+
+def analyse_lanes(
+    sums: Float[Array, "lanes parities columns rings"], rings: Rings, L: int, spin: int, lanes: Array
+) -> Array:
+    """The transpose of `synthesise_lanes`."""
+    return _analyse_by_chunks(sums, _Plan(rings, L, spin, _wide(sums), sums.dtype, lanes))
+
+
 def _synthesise(coefficients: Array, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Array:
     if backend == "pallas":
         from . import _pallas
 
         return _pallas.synthesise(coefficients, rings=rings, L=L, spin=spin)
-    plan = _Plan(rings, L, spin, wide, coefficients.dtype)
+    return _synthesise_by_chunks(coefficients, _Plan(rings, L, spin, wide, coefficients.dtype))
+
+
+def _synthesise_by_chunks(coefficients: Array, plan: _Plan) -> Array:
     columns = coefficients.shape[2]
     by_block = plan._blocked(coefficients) * plan.g[:, :, :, None, :]
 
@@ -182,7 +206,10 @@ def _analyse(sums: Array, *, rings: Rings, L: int, spin: int, wide: bool, backen
         from . import _pallas
 
         return _pallas.analyse(sums, rings=rings, L=L, spin=spin)
-    plan = _Plan(rings, L, spin, wide, sums.dtype)
+    return _analyse_by_chunks(sums, _Plan(rings, L, spin, wide, sums.dtype))
+
+
+def _analyse_by_chunks(sums: Array, plan: _Plan) -> Array:
     columns = sums.shape[2]
     by_chunk = jnp.moveaxis(plan._chunked(sums), 1, 3)  # (chunks, parities, columns, width, rings)
 

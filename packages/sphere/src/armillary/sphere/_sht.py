@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Complex, Inexact
 
-from . import _ducc, _transform
+from . import _ducc, _sharded, _transform
 from ._checks import check_array, check_integer
 from ._grids import GaussLegendre, Grid, Healpix
 from ._table import check_table
@@ -87,6 +88,7 @@ class SHT:
     real: bool = False
     backend: Backend = "auto"
     validate: bool = False
+    sharding: NamedSharding | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.grid, Grid):
@@ -105,6 +107,8 @@ class SHT:
         object.__setattr__(self, "spin", spin)
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend={self.backend!r}: one of {', '.join(map(repr, get_args(Backend)))}")
+        if self.sharding is not None:
+            _sharded.check_sharding(self.sharding, self.backend)
         if self.backend == "table":
             check_table(_transform.rings_of(self), L, spin)
         if self.backend == "ducc" and not _ducc.available():
@@ -115,6 +119,8 @@ class SHT:
         """The backend that computes here and now: what ``backend="auto"`` means."""
         if self.backend != "auto":
             return self.backend
+        if self.sharding is not None:
+            return "jax"
         return "ducc" if jax.default_backend() == "cpu" and _ducc.available() else "jax"
 
     def synthesis(self, alm: Complex[Array, "... L 2*L-1"]) -> Inexact[Array, "*shape"]:
@@ -231,7 +237,7 @@ class SHT:
     def _batched(self, operation: str, x: Array) -> Array:
         trailing = 2 if operation in ("synthesis", "adjoint_analysis") else len(self.grid.shape)
         batch = x.shape[: x.ndim - trailing]
-        module = _ducc if self.engine == "ducc" else _transform
+        module = _sharded if self.sharding is not None else _ducc if self.engine == "ducc" else _transform
         y = getattr(module, operation)(self, x.reshape(-1, *x.shape[x.ndim - trailing :]))
         return y.reshape(*batch, *y.shape[1:])
 

@@ -1,0 +1,288 @@
+"""The transform over the devices of a mesh, of one process or several.
+
+The orders are dealt to the devices in pairs of an even and an odd one, so that every device has as many long recursions
+as short ones and knows the parity of each of its orders: device d of D has the pairs d, D + d, 2 D + d, .... Each takes
+its orders through the Legendre stage to all rings of the grid; one all-to-all then gives it all orders on its own
+rings, and these go to longitudes. The adjoint goes the other way, and ends with the coefficients on every device.
+
+A whole transform is a primitive, with the other direction for its transpose: nothing differentiates through the stages.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from . import _layout as layout
+from . import _legendre
+from . import _transform as transform
+from ._grids import Healpix
+from ._linear import linear_pair
+
+if TYPE_CHECKING:
+    from ._sht import SHT
+
+
+def check_sharding(sharding: Any, backend: str) -> None:
+    """`ValueError` for what is not a sharding of one array axis, or a backend that does not run sharded."""
+    if not isinstance(sharding, NamedSharding):
+        raise ValueError(
+            f"sharding={sharding!r}: a jax.sharding.NamedSharding(mesh, PartitionSpec('name of a mesh axis')), or None"
+        )
+    spec = sharding.spec
+    if len(spec) != 1 or not isinstance(spec[0], str | tuple) or not spec[0]:
+        raise ValueError(
+            f"sharding with the spec {spec}: one entry is needed, PartitionSpec('a') or PartitionSpec(('a', 'b')) with "
+            f"one or more of the mesh's axes {sharding.mesh.axis_names}, over which orders and rings are split"
+        )
+    if backend not in ("auto", "jax"):
+        raise ValueError(f"backend={backend!r} does not run over several devices: with sharding, use backend='jax'")
+
+
+def synthesis(sht: SHT, alm: Array) -> Array:
+    """Maps ``(batch, *grid.shape)`` from coefficients ``(batch, L, 2 L - 1)``."""
+    return _to_maps_p.bind(alm, sht=sht, weighted=False)
+
+
+def adjoint_analysis(sht: SHT, alm: Array) -> Array:
+    """The adjoint of `analysis`."""
+    return _to_maps_p.bind(alm, sht=sht, weighted=True)
+
+
+def adjoint_synthesis(sht: SHT, f: Array) -> Array:
+    """The adjoint of `synthesis`."""
+    return _to_coefficients_p.bind(f.conj(), sht=sht, weighted=False).conj()
+
+
+def analysis(sht: SHT, f: Array) -> Array:
+    """Coefficients from maps on grids on which it is exact."""
+    return _to_coefficients_p.bind(f.conj(), sht=sht, weighted=True).conj()
+
+
+class _Devices:
+    """Who has what: `count` devices share the transform, and the others of the mesh share the batch if they can."""
+
+    def __init__(self, sht: SHT, batch: int) -> None:
+        assert sht.sharding is not None
+        self.mesh = sht.sharding.mesh
+        entry = sht.sharding.spec[0]
+        self.axes = (entry,) if isinstance(entry, str) else entry
+        self.count = math.prod(self.mesh.shape[name] for name in self.axes)
+        others = tuple(name for name in self.mesh.axis_names if name not in self.axes)
+        self.batch = others if batch % math.prod(self.mesh.shape[name] for name in others) == 0 else ()
+        self.L, self.spin = sht.L, abs(sht.spin)
+        #: The orders of a device; those from L on stand for nothing.
+        self.orders = 2 * math.ceil(math.ceil(self.L / 2) / self.count)
+        self.of_coefficients = P(self.batch)
+        self.of_maps = P(self.batch, self.axes)
+
+    def run(self, local: Any, x: Array, before: P, after: P) -> Array:
+        return jax.shard_map(local, mesh=self.mesh, in_specs=before, out_specs=after, check_vma=False)(
+            self.place(x, before)
+        )
+
+    def place(self, x: Array, spec: P) -> Array:
+        """Where mesh axes are explicit, arrays are brought to where they are needed by name."""
+        if AxisType.Explicit in self.mesh.axis_types:
+            return jax.sharding.reshard(x, NamedSharding(self.mesh, spec))
+        return x
+
+    def deal(self, x: Array, axis: int) -> Array:
+        """Orders 0 to L - 1 -> two axes, devices and their orders."""
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (0, self.count * self.orders - self.L)
+        shape = x.shape
+        x = jnp.pad(x, widths).reshape(*shape[:axis], -1, self.count, 2, *shape[axis + 1 :])
+        return jnp.moveaxis(x, axis + 1, axis).reshape(*shape[:axis], self.count, self.orders, *shape[axis + 1 :])
+
+    def undeal(self, x: Array, axis: int) -> Array:
+        """The transpose of `deal`."""
+        before, after = x.shape[:axis], x.shape[axis + 2 :]
+        x = x.reshape(*before, self.count, -1, 2, *after)
+        x = jnp.moveaxis(x, axis, axis + 1).reshape(*before, -1, *after)
+        return lax.slice_in_dim(x, 0, self.L, axis=axis)
+
+    def own(self) -> Array:
+        """The orders of this device; for one that stands for nothing, the last, which is the least work."""
+        k = jnp.arange(self.orders, dtype=np.int32)
+        device = lax.axis_index(self.axes).astype(np.int32)
+        return jnp.minimum(2 * ((k // 2) * self.count + device) + k % 2, self.L - 1)
+
+
+def _to_maps(alm: Array, *, sht: SHT, weighted: bool) -> Array:
+    devices = _Devices(sht, alm.shape[0])
+    rings = _rings_of(sht, devices.count)
+
+    def local(alm: Array) -> Array:
+        x = transform._to_grid(sht, _to_rings(sht, devices, alm), weighted)
+        x = rings.deal(x)  # (orders, part, batch, 2, device, ring)
+        x = lax.all_to_all(x, devices.axes, split_axis=4, concat_axis=0)
+        return rings.to_map(layout.from_real(devices.undeal(x, 0)))
+
+    f = devices.run(local, alm, devices.of_coefficients, devices.of_maps)
+    if f.shape[1] == sht.grid.shape[0]:
+        return f
+    return devices.place(f, devices.of_coefficients)[:, : sht.grid.shape[0]]
+
+
+def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
+    devices = _Devices(sht, f.shape[0])
+    rings = _rings_of(sht, devices.count)
+
+    def local(f: Array) -> Array:
+        x = devices.deal(layout.to_real(rings.from_map(f.conj())), 0)
+        x = lax.all_to_all(x, devices.axes, split_axis=0, concat_axis=4)
+        x = transform._from_grid(sht, rings.undeal(x), weighted)
+        return _from_rings(sht, devices, x).conj()
+
+    padding = devices.count * rings.share - sht.grid.shape[0]
+    if padding:
+        f = devices.place(f, devices.of_coefficients)
+        f = jnp.pad(f, [(0, 0), (0, padding)] + [(0, 0)] * (f.ndim - 2))
+    return devices.run(local, f, devices.of_maps, devices.of_coefficients)
+
+
+def _shape_of_maps(x: Any, *, sht: SHT, weighted: bool) -> Any:
+    dtype = np.finfo(x.dtype).dtype if sht.real else x.dtype
+    devices = _Devices(sht, x.shape[0])
+    whole = devices.count * _rings_of(sht, devices.count).share == sht.grid.shape[0]
+    spec = devices.of_maps if whole else devices.of_coefficients
+    return _aval(x, devices, (x.shape[0], *sht.grid.shape), dtype, spec)
+
+
+def _shape_of_coefficients(x: Any, *, sht: SHT, weighted: bool) -> Any:
+    dtype = np.result_type(x.dtype, np.complex64)
+    devices = _Devices(sht, x.shape[0])
+    return _aval(x, devices, (x.shape[0], sht.L, 2 * sht.L - 1), dtype, devices.of_coefficients)
+
+
+def _aval(x: Any, devices: _Devices, shape: tuple[int, ...], dtype: Any, spec: P) -> Any:
+    spec = P(*spec, *[None] * (len(shape) - len(spec)))
+    sharding = NamedSharding(devices.mesh.abstract_mesh, spec)
+    return x.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
+
+
+_to_maps_p, _to_coefficients_p = linear_pair(
+    ("armillary_sharded_maps", "armillary_sharded_coefficients"),
+    (_to_maps, _to_coefficients),
+    (_shape_of_maps, _shape_of_coefficients),
+    axis=0,
+)
+
+
+# The orders of a device, and all rings: `_transform`'s two functions of the same names, on those orders alone.
+
+
+def _to_rings(sht: SHT, devices: _Devices, alm: Array) -> Array:
+    """Coefficients (batch, L, 2 L - 1) -> (order, part, batch, 2, ring of the Legendre stage)."""
+    L, spin, rings = sht.L, sht.spin, transform.rings_of(sht)
+    orders = devices.own()
+    positive, negative = (jnp.take(x, orders, axis=2) for x in layout.split_orders(alm))
+    if spin:
+        parity = (layout.order_signs(L, alm.real.dtype) * (-1) ** spin)[:, None]
+        lanes = [
+            _to_lanes([positive, parity * negative], orders, spin),
+            _to_lanes([negative, parity * positive], orders, spin),
+        ]
+        both = jnp.concatenate([orders, L + orders])
+        sums = _legendre.synthesise_lanes(jnp.concatenate(lanes), rings, L, spin, both)[:, 0]
+        sums = sums.reshape(2, devices.orders, 2, -1, sums.shape[-1])
+        x = layout.join_hemispheres(sums[:, :, 0], sums[::-1, :, 1], rings.count)
+        x = jnp.moveaxis(x, 0, 1)
+    else:
+        signs = layout.order_signs(devices.orders, alm.real.dtype)
+        parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
+        sums = _legendre.synthesise_lanes(_to_lanes(parts, orders, 0), rings, L, 0, orders)
+        x = layout.join_hemispheres(sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1], rings.count)
+    return x.reshape(devices.orders, 1 if sht.real else 2, -1, 2, rings.count)
+
+
+def _from_rings(sht: SHT, devices: _Devices, x: Array) -> Array:
+    """The transpose of `_to_rings`, and the coefficients of all devices together."""
+    L, spin, rings = sht.L, sht.spin, transform.rings_of(sht)
+    orders, parts = devices.own(), x.shape[1]
+    north, south = layout.split_hemispheres(x)
+    if spin:
+        sums = jnp.stack([north, south[:, ::-1]], axis=2)  # orders, lanes of sign + and -, parts
+        sums = jnp.moveaxis(sums, 1, 0).reshape(2 * devices.orders, 1, -1, north.shape[-1])
+        lanes = _legendre.analyse_lanes(sums, rings, L, spin, jnp.concatenate([orders, L + orders]))
+        positive, minus_turned = _from_lanes(lanes[: devices.orders], orders, L, 2)
+        negative, turned = _from_lanes(lanes[devices.orders :], orders, L, 2)
+        parity = (layout.order_signs(L, x.dtype) * (-1) ** spin)[:, None]
+        found = jnp.stack([positive + parity * turned, negative + parity * minus_turned])
+    else:
+        sums = jnp.stack([north + south, north - south], axis=1)
+        sums = sums.reshape(devices.orders, 2, -1, north.shape[-1])
+        found = _from_lanes(_legendre.analyse_lanes(sums, rings, L, 0, orders), orders, L, parts)
+    found = devices.undeal(lax.all_gather(found, devices.axes, axis=3), 3)
+    positive, negative = found[0], found[-1]
+    if not spin:
+        negative = layout.order_signs(L, x.dtype) * (negative.conj() if sht.real else negative)
+        if sht.real:
+            positive = positive.at[:, :, 0].set(positive[:, :, 0].real)
+    return layout.join_orders(positive, negative)
+
+
+def _to_lanes(parts: list[Array], orders: Array, spin: int) -> Array:
+    """As `_layout.to_lanes`, of some orders: complex (batch, degree, order) arrays -> (order, step, column)."""
+    x = jnp.stack(parts)
+    x = jnp.stack([x.real, x.imag], axis=2)  # (part, batch, 2, degree, order)
+    L = x.shape[3]
+    x = x.transpose(4, 3, 0, 1, 2).reshape(x.shape[4], L, -1)
+    first = jnp.maximum(orders, abs(spin))
+    # Beyond the end of a lane its functions are 0.
+    degree = jnp.minimum(first[:, None] + np.arange(L - abs(spin), dtype=np.int32), L - 1)
+    return jnp.take_along_axis(x, degree[:, :, None], axis=1)
+
+
+def _from_lanes(x: Array, orders: Array, L: int, parts: int) -> Array:
+    """The transpose of `_to_lanes`: complex (part, batch, degree, order)."""
+    first = jnp.maximum(orders, L - x.shape[1])
+    step = np.arange(L, dtype=np.int32) - first[:, None]
+    x = jnp.take_along_axis(x, jnp.maximum(step, 0)[:, :, None], axis=1)
+    x = jnp.where(step[:, :, None] < 0, 0, x)
+    x = x.reshape(x.shape[0], L, parts, -1, 2).transpose(2, 3, 4, 1, 0)
+    return x[:, :, 0] + 1j * x[:, :, 1]
+
+
+# The rings of a device, and longitudes.
+
+
+class _Rectangular:
+    """Equal shares of the rings, from north to south."""
+
+    def __init__(self, sht: SHT, devices: int) -> None:
+        self.sht, self.devices = sht, devices
+        self.rings = sht.grid.shape[0]
+        #: The length of a device's share along the first axis of a map.
+        self.share = math.ceil(self.rings / devices)
+
+    def deal(self, x: Array) -> Array:
+        """(..., ring) -> (..., device, its ring)."""
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, self.devices * self.share - self.rings)])
+        return x.reshape(*x.shape[:-1], self.devices, self.share)
+
+    def undeal(self, x: Array) -> Array:
+        """The transpose of `deal`."""
+        return x.reshape(*x.shape[:-2], -1)[..., : self.rings]
+
+    def to_map(self, x: Array) -> Array:
+        """Complex (part, batch, own ring, order) -> the share of the maps."""
+        return transform._to_map(self.sht, x)
+
+    def from_map(self, f: Array) -> Array:
+        """The adjoint of `to_map`."""
+        return transform._from_map(self.sht, f)
+
+
+def _rings_of(sht: SHT, devices: int) -> _Rectangular:
+    return _Rectangular(sht, devices)
