@@ -34,8 +34,7 @@ def alm_to_healpy(alm: Complex[Array, "... L 2*L-1"]) -> Complex[Array, "... L*(
     [0.   +0.j    2.   +0.j    2.121+0.707j]
     """
     alm = _check_dense(alm)
-    L = alm.shape[-2]
-    return alm.reshape(*alm.shape[:-2], L * (2 * L - 1))[..., _places(L, L, L - 1).dense]
+    return dense_triangle(alm, alm.shape[-2] - 1, alm.shape[-2] - 1)
 
 
 def alm_from_healpy(alm: Complex[Array, "... triangle"], L: int | None = None) -> Complex[Array, "... L 2*L-1"]:
@@ -68,6 +67,12 @@ def alm_from_healpy(alm: Complex[Array, "... triangle"], L: int | None = None) -
         )
     L = stored if L is None else check_integer("L", L, 1, None, "the bandlimit of dense coefficients")
     return from_triangle(check_array("alm", alm, (length,), "complex", "healpy's layout"), L, stored, stored - 1)
+
+
+def dense_triangle(alm: Array, lmax: int, mmax: int) -> Array:
+    """As `alm_to_healpy`, of the degrees to `lmax` and the orders to `mmax` alone."""
+    L = alm.shape[-2]
+    return alm.reshape(*alm.shape[:-2], L * (2 * L - 1))[..., _places(L, lmax + 1, mmax).dense]
 
 
 def from_triangle(alm: Array, L: int, stored: int, mmax: int) -> Array:
