@@ -228,9 +228,10 @@ def _split(alm: np.ndarray, parts: np.ndarray, flip: bool, negate: bool) -> None
         mirrored = alm[degrees, negative][:, ::-1].copy()
         # In real arithmetic, which is faster than conjugation.
         mirrored.view(signs.dtype)[...] *= signs[2 * positive.start : 2 * positive.stop]
-        pair = [same + mirrored]
+        pair = [mirrored]
         if len(parts) == 2:
             pair.append((same - mirrored) * (1j if negate else -1j))
+        mirrored += same
         for part, block in zip(parts, pair, strict=True):
             part[orders, degrees.start : degrees.start + len(block)] = (block.conj() if flip else block).T
 
