@@ -10,7 +10,6 @@ A whole transform is a primitive, with the other direction for its transpose: no
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -111,16 +110,19 @@ class _Devices:
         x = jnp.moveaxis(x, axis, axis + 1).reshape(*before, -1, *after)
         return lax.slice_in_dim(x, 0, self.L, axis=axis)
 
+    def index(self) -> Array:
+        """The number of this device, in the program of each."""
+        return lax.axis_index(self.axes).astype(np.int32)
+
     def own(self) -> Array:
         """The orders of this device; for one that stands for nothing, the last, which is the least work."""
-        k = jnp.arange(self.orders, dtype=np.int32)
-        device = lax.axis_index(self.axes).astype(np.int32)
-        return jnp.minimum(2 * ((k // 2) * self.count + device) + k % 2, self.L - 1)
+        k = np.arange(self.orders, dtype=np.int32)
+        return jnp.minimum(2 * ((k // 2) * self.count + self.index()) + k % 2, self.L - 1)
 
 
 def _to_maps(alm: Array, *, sht: SHT, weighted: bool) -> Array:
     devices = _Devices(sht, alm.shape[0])
-    rings = _rings_of(sht, devices.count)
+    rings = _rings_of(sht, devices)
 
     def local(alm: Array) -> Array:
         x = transform._to_grid(sht, _to_rings(sht, devices, alm), weighted)
@@ -136,7 +138,7 @@ def _to_maps(alm: Array, *, sht: SHT, weighted: bool) -> Array:
 
 def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
     devices = _Devices(sht, f.shape[0])
-    rings = _rings_of(sht, devices.count)
+    rings = _rings_of(sht, devices)
 
     def local(f: Array) -> Array:
         x = devices.deal(layout.to_real(rings.from_map(f.conj())), 0)
@@ -154,7 +156,7 @@ def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
 def _shape_of_maps(x: Any, *, sht: SHT, weighted: bool) -> Any:
     dtype = np.finfo(x.dtype).dtype if sht.real else x.dtype
     devices = _Devices(sht, x.shape[0])
-    whole = devices.count * _rings_of(sht, devices.count).share == sht.grid.shape[0]
+    whole = devices.count * _rings_of(sht, devices).share == sht.grid.shape[0]
     spec = devices.of_maps if whole else devices.of_coefficients
     return _aval(x, devices, (x.shape[0], *sht.grid.shape), dtype, spec)
 
@@ -260,16 +262,16 @@ def _from_lanes(x: Array, orders: Array, L: int, parts: int) -> Array:
 class _Rectangular:
     """Equal shares of the rings, from north to south."""
 
-    def __init__(self, sht: SHT, devices: int) -> None:
+    def __init__(self, sht: SHT, devices: _Devices) -> None:
         self.sht, self.devices = sht, devices
         self.rings = sht.grid.shape[0]
         #: The length of a device's share along the first axis of a map.
-        self.share = math.ceil(self.rings / devices)
+        self.share = math.ceil(self.rings / devices.count)
 
     def deal(self, x: Array) -> Array:
         """(..., ring) -> (..., device, its ring)."""
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, self.devices * self.share - self.rings)])
-        return x.reshape(*x.shape[:-1], self.devices, self.share)
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, self.devices.count * self.share - self.rings)])
+        return x.reshape(*x.shape[:-1], self.devices.count, self.share)
 
     def undeal(self, x: Array) -> Array:
         """The transpose of `deal`."""
@@ -284,5 +286,99 @@ class _Rectangular:
         return transform._from_map(self.sht, f)
 
 
-def _rings_of(sht: SHT, devices: int) -> _Rectangular:
-    return _Rectangular(sht, devices)
+class _Healpix:
+    """Equal ranges of pixels, and all rings that have a pixel there: one on the edge of two ranges is in both.
+
+    One program is to serve rings of all lengths, so that these are data in it: sums over orders on a ring of n points
+    are convolutions with a chirp (as in `_healpix`) of one length, whatever n.
+    """
+
+    def __init__(self, sht: SHT, devices: _Devices) -> None:
+        grid = sht.grid
+        assert isinstance(grid, Healpix)
+        self.sht, self.devices = sht, devices
+        self.pixels, self.rings, self.width = grid.shape[0], len(grid.nphi), 4 * grid.nside
+        #: The number of pixels in a range.
+        self.share = math.ceil(self.pixels / devices.count)
+        end = np.cumsum(grid.nphi)
+        edge = np.minimum(self.share * np.arange(devices.count + 1), self.pixels)
+        first = np.searchsorted(end, edge[:-1], side="right")
+        last = np.searchsorted(end, edge[1:] - 1, side="right")
+        ring = first[:, None] + np.arange((last - first).max() + 1)
+        there = ring < self.rings
+        #: By device and ring: its number; the first pixel; the number of points; half a step of longitude or none.
+        #: What stands for no ring has its pixels beyond the map.
+        self.ring = np.minimum(ring, self.rings - 1).astype(np.int32)
+        self.start = np.where(there, (end - grid.nphi)[self.ring], 2 * self.share * devices.count).astype(np.int32)
+        self.n = grid.nphi[self.ring].astype(np.int32)
+        self.half = (grid.phi0 > 0)[self.ring].astype(np.int32)
+        self.origin = 0 if sht.real else 1 - sht.L
+        self.orders = sht.L - self.origin
+
+    def deal(self, x: Array) -> Array:
+        """(..., ring) -> (..., device, its ring)."""
+        return x[..., self.ring]
+
+    def undeal(self, x: Array) -> Array:
+        """The transpose of `deal`."""
+        return jnp.zeros((*x.shape[:-2], self.rings), x.dtype).at[..., self.ring].add(x)
+
+    def to_map(self, x: Array) -> Array:
+        """Complex (part, batch, own ring, order) -> the share of the maps."""
+        if self.sht.real:
+            orders = x[0] * np.where(np.arange(self.orders) == 0, 1, 2).astype(x.dtype)
+        else:
+            orders = jnp.concatenate([x[1, :, :, :0:-1], x[0]], axis=2)
+        at_orders, at_points = self._chirps(x.dtype)
+        points = self._convolve(orders * at_orders, self.width, -self.origin) * at_points
+        points = (points.real if self.sht.real else points).reshape(x.shape[1], -1)
+        start, pixel = self._own(self.start), self._first() + np.arange(self.share, dtype=np.int32)
+        ring = jnp.searchsorted(start, pixel, side="right").astype(np.int32) - 1
+        return points[:, ring * self.width + jnp.minimum(pixel - start[ring], self.width - 1)]
+
+    def from_map(self, f: Array) -> Array:
+        """The adjoint of `to_map`, over all orders."""
+        place = np.arange(self.width, dtype=np.int32)
+        pixel = self._own(self.start)[:, None] - self._first() + place
+        there = (place < self._own(self.n)[:, None]) & (pixel >= 0) & (pixel < self.share)
+        points = jnp.where(there, f[:, jnp.clip(pixel, 0, self.share - 1)].conj(), 0)
+        at_orders, at_points = self._chirps(np.result_type(f.dtype, np.complex64))
+        orders = (self._convolve(points * at_points, self.orders, self.origin) * at_orders).conj()
+        if self.sht.real:
+            return orders[None]
+        return jnp.stack([orders[:, :, -self.origin :], orders[:, :, -self.origin :: -1]])
+
+    def _own(self, x: np.ndarray) -> Array:
+        return jnp.asarray(x)[self.devices.index()]
+
+    def _first(self) -> Array:
+        """The first pixel of this device's range."""
+        return self.devices.index() * self.share
+
+    def _chirps(self, dtype: Any) -> tuple[Array, Array]:
+        """The factors at orders m and points p: with 2 m p = m**2 + p**2 - (p - m)**2 the rest is a convolution."""
+        n, half = self._own(self.n)[:, None], self._own(self.half)[:, None]
+        m = self.origin + np.arange(self.orders, dtype=np.int32)
+        p = np.arange(self.width, dtype=np.int32)
+        return _phase(m * (m + half), n, dtype), _phase(p * p, n, dtype)
+
+    def _convolve(self, x: Array, size: int, shift: int) -> Array:
+        """The sum over i of x_i exp(-i pi (k - i + shift)**2 / n) for k below `size`."""
+        n = self._own(self.n)[:, None]
+        length = 1 << (x.shape[-1] + size - 2).bit_length()
+        k = np.arange(length, dtype=np.int32)
+        # The chirp repeats itself after n, and small squares do not overflow.
+        offset = (np.where(k < size, k, k - length) + shift) % n
+        offset = jnp.minimum(offset, n - offset)
+        spectrum = jnp.fft.fft(_phase(-(offset**2), n, x.dtype), axis=-1)
+        return jnp.fft.ifft(jnp.fft.fft(x, n=length, axis=-1) * spectrum, axis=-1)[..., :size]
+
+
+def _phase(numerator: Array, n: Array, dtype: Any) -> Array:
+    """exp(i pi numerator / n)."""
+    angle = (numerator % (2 * n)) * (np.pi / n)
+    return lax.complex(jnp.cos(angle), jnp.sin(angle)).astype(dtype)
+
+
+def _rings_of(sht: SHT, devices: _Devices) -> _Rectangular | _Healpix:
+    return (_Healpix if isinstance(sht.grid, Healpix) else _Rectangular)(sht, devices)
