@@ -181,8 +181,9 @@ def _synthesise_by_chunks(coefficients: Array, plan: _Plan) -> Array:
     columns = coefficients.shape[2]
     by_block = plan._blocked(coefficients) * plan.g[:, :, :, None, :]
 
-    def initial(_: Array) -> Array:
-        return jnp.zeros((plan.parities, columns, plan.width, plan.rings), coefficients.dtype)
+    def initial(chunk: Array) -> Array:
+        # As `chunk`, it differs between devices in a `shard_map`.
+        return jnp.zeros_like(chunk, shape=(plan.parities, columns, plan.width, plan.rings))
 
     def body(b: Array, functions: list[Array], visible: Array, chunk: Array, sums: Array) -> Array:
         values = chunk[b]  # (_BLOCK, columns, width)
@@ -213,8 +214,8 @@ def _analyse_by_chunks(sums: Array, plan: _Plan) -> Array:
     columns = sums.shape[2]
     by_chunk = jnp.moveaxis(plan._chunked(sums), 1, 3)  # (chunks, parities, columns, width, rings)
 
-    def initial(_: Array) -> Array:
-        return jnp.zeros((plan.blocks, _BLOCK, columns, plan.width), sums.dtype)
+    def initial(chunk: Array) -> Array:
+        return jnp.zeros_like(chunk, shape=(plan.blocks, _BLOCK, columns, plan.width))
 
     def body(b: Array, functions: list[Array], visible: Array, chunk: Array, out: Array) -> Array:
         seen = chunk * visible
