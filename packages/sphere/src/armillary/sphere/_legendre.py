@@ -26,16 +26,16 @@ from ._linear import linear_pair
 from ._rings import Rings
 from ._tables import recursion, start
 
-#: Degrees in a block. Between blocks, values on the way up from below the range of numbers are rescaled.
-_BLOCK = 8
-#: Elements (lanes by rings) of a chunk: enough to keep the cost of starting an operation small, few enough for cache.
-_CHUNK = 8192
+#: Elements (lanes by rings) of a chunk: on a CPU enough to keep the cost of starting an operation small, few enough for
+#: cache; elsewhere all there are.
+_CHUNK = 4096
 #: Above this many columns the sums are matrix products.
 _FEW = 8
-#: By the precision of the sums: the step of a lane's scale in bits, and how far below 1 an unscaled value may be. A
-#: value that is scaled down contributes nothing, so what it may grow to in a block, at most sqrt(2 L) for each degree,
-#: must stay below the rounding error; and within the range of the sums' type.
-_SCALE = {np.dtype(np.float64): (800, 700), np.dtype(np.float32): (80, 72)}
+#: By the precision of the sums: the degrees in a block, between which values on the way up from below the range of
+#: numbers are rescaled; the step of a lane's scale in bits; and how far below 1 an unscaled value may be. A value that
+#: is scaled down contributes nothing, so what it may grow to in a block, at most sqrt(2 L) for each degree, must stay
+#: below the rounding error; and within the range of the sums' type.
+_SCALE = {np.dtype(np.float64): (16, 800, 700), np.dtype(np.float32): (8, 80, 72)}
 
 
 def synthesise(
@@ -81,11 +81,12 @@ class _Plan:
         self.rings = (rings.count + 1) // 2
         self.parities = 2 if spin == 0 else 1
         self.spin = spin
-        self.width = min(self.lanes, max(1, math.ceil(_CHUNK / self.rings)))
+        self.block, self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
+        chunk = math.ceil(_CHUNK / self.rings) if jax.default_backend() == "cpu" else self.lanes
+        self.width = min(self.lanes, chunk)
         self.chunks = math.ceil(self.lanes / self.width)
-        self.blocks = math.ceil(self.steps / _BLOCK)
+        self.blocks = math.ceil(self.steps / self.block)
         self.dtype = dtype
-        self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
         self.arithmetic = Double if wide else Pairs
 
         theta = rings.north
@@ -96,7 +97,7 @@ class _Plan:
         self.first = tuple(self._chunked(own(v)) for v in self.arithmetic.first(mantissa))
         self.exponent = self._chunked(own(exponent))
         lengths = self._chunked(own(L - tables.first))
-        self.length = (-(-lengths.max(axis=1) // _BLOCK)).astype(np.int32)
+        self.length = (-(-lengths.max(axis=1) // self.block)).astype(np.int32)
 
     def _chunked(self, x: Any) -> Any:
         """(lanes, ...) -> (chunks, width, ...)."""
@@ -105,11 +106,11 @@ class _Plan:
         return x.reshape(self.chunks, self.width, *x.shape[1:])
 
     def _blocked(self, x: Any) -> Any:
-        """(lanes, steps, ...) -> (chunks, blocks, _BLOCK, ..., width)."""
+        """(lanes, steps, ...) -> (chunks, blocks, block, ..., width)."""
         xp = np if isinstance(x, np.ndarray) else jnp
         x = self._chunked(x)
-        x = xp.pad(x, [(0, 0), (0, 0), (0, self.blocks * _BLOCK - self.steps)] + [(0, 0)] * (x.ndim - 3))
-        return xp.moveaxis(x.reshape(self.chunks, self.width, self.blocks, _BLOCK, *x.shape[3:]), 1, -1)
+        x = xp.pad(x, [(0, 0), (0, 0), (0, self.blocks * self.block - self.steps)] + [(0, 0)] * (x.ndim - 3))
+        return xp.moveaxis(x.reshape(self.chunks, self.width, self.blocks, self.block, *x.shape[3:]), 1, -1)
 
     def _steps(self, coefficients: Any, abscissa: Any, state: Any) -> tuple[Any, list[Array]]:
         """The steps of a block: the state after it, and the functions at each."""
@@ -123,7 +124,7 @@ class _Plan:
             state, functions = lax.scan(step, state, coefficients)
             return state, list(functions)
         functions = []
-        for k in range(_BLOCK):
+        for k in range(self.block):
             state, function = step(state, tuple(v[k] for v in coefficients))
             functions.append(function)
         return state, functions
@@ -131,7 +132,7 @@ class _Plan:
     def scan(self, body: Callable[..., Any], initial: Callable[[Any], Any], xs: Any) -> Any:
         """For every chunk, run ``body(b, functions, xs, carry) -> carry`` over its blocks; stack the last carries.
 
-        `functions` are the `_BLOCK` arrays of shape ``(width, rings)`` of the recursion's values in the block, and a
+        `functions` are the `block` arrays of shape ``(width, rings)`` of the recursion's values in the block, and a
         mask of the same shape that is 0 where they are scaled down.
         """
         abscissa = tuple(jnp.asarray(v)[None, :] for v in self.abscissa)
@@ -186,11 +187,11 @@ def _synthesise_by_chunks(coefficients: Array, plan: _Plan) -> Array:
         return jnp.zeros_like(chunk, shape=(plan.parities, columns, plan.width, plan.rings))
 
     def body(b: Array, functions: list[Array], visible: Array, chunk: Array, sums: Array) -> Array:
-        values = chunk[b]  # (_BLOCK, columns, width)
+        values = chunk[b]  # (block, columns, width)
         parts = []
         for q in range(plan.parities):
             if columns <= _FEW:
-                terms = [values[k][:, :, None] * functions[k] for k in range(q, _BLOCK, plan.parities)]
+                terms = [values[k][:, :, None] * functions[k] for k in range(q, plan.block, plan.parities)]
                 parts.append(sum(terms[1:], terms[0]) * visible)
             else:
                 table = jnp.stack(functions[q :: plan.parities])
@@ -215,22 +216,22 @@ def _analyse_by_chunks(sums: Array, plan: _Plan) -> Array:
     by_chunk = jnp.moveaxis(plan._chunked(sums), 1, 3)  # (chunks, parities, columns, width, rings)
 
     def initial(chunk: Array) -> Array:
-        return jnp.zeros_like(chunk, shape=(plan.blocks, _BLOCK, columns, plan.width))
+        return jnp.zeros_like(chunk, shape=(plan.blocks, plan.block, columns, plan.width))
 
     def body(b: Array, functions: list[Array], visible: Array, chunk: Array, out: Array) -> Array:
         seen = chunk * visible
-        parts: list[Any] = [None] * _BLOCK
+        parts: list[Any] = [None] * plan.block
         for q in range(plan.parities):
             if columns <= _FEW:
-                for k in range(q, _BLOCK, plan.parities):
+                for k in range(q, plan.block, plan.parities):
                     parts[k] = (seen[q] * functions[k]).sum(axis=-1)
             else:
                 table = jnp.stack(functions[q :: plan.parities])
                 parts[q :: plan.parities] = list(jnp.einsum("kwh,cwh->kcw", table, seen[q]))
         return lax.dynamic_update_index_in_dim(out, jnp.stack(parts), b, 0)
 
-    out = plan.scan(body, initial, by_chunk) * plan.g[:, :, :, None, :]  # (chunks, blocks, _BLOCK, columns, width)
-    out = jnp.moveaxis(out, 4, 1).reshape(plan.chunks * plan.width, plan.blocks * _BLOCK, columns)
+    out = plan.scan(body, initial, by_chunk) * plan.g[:, :, :, None, :]  # (chunks, blocks, block, columns, width)
+    out = jnp.moveaxis(out, 4, 1).reshape(plan.chunks * plan.width, plan.blocks * plan.block, columns)
     return out[: plan.lanes, : plan.steps]
 
 
