@@ -53,7 +53,13 @@ class SHT:
     - ``"pallas"``: the recursion is one fused kernel, for NVIDIA GPUs; needs x64.
     - ``"ducc"``: ducc0's C++, for CPUs: ``pip install 'armillary-sphere[ducc]'``. It uses as many threads as the
       environment's ``DUCC0_NUM_THREADS`` says, or all.
-    - ``"auto"``: ``"ducc"`` on CPUs where it is installed, otherwise ``"jax"``.
+    - ``"auto"``: ``"ducc"`` on CPUs where it is installed, otherwise ``"jax"``; always ``"jax"`` with `sharding` and in
+      a `jax.shard_map`.
+
+    With `sharding` one transform is shared by several devices, of one process or many: orders are split over them for
+    the recursion, then, after one all-to-all, rings for the Fourier transforms. Maps come out split over rings (HEALPix:
+    pixels) where the devices divide their number, and coefficients whole on every device. Arguments may be on the mesh
+    in any way. Axes of the mesh that the sharding does not name split the flattened batch, where they divide it.
 
     Args:
         grid: where maps are sampled.
@@ -63,6 +69,8 @@ class SHT:
         real: maps are real; spin 0 only.
         backend: what computes: see above.
         validate: raise for NaN and infinite values in arrays that are not traced; this waits for them.
+        sharding: ``NamedSharding(mesh, PartitionSpec(axis))`` with the axis of a mesh (or a tuple of axes) whose
+            devices share each transform; by default none do.
 
     Raises:
         ValueError: an argument is out of range, or the table would not fit; names it, and what is allowed.
@@ -119,7 +127,8 @@ class SHT:
         """The backend that computes here and now: what ``backend="auto"`` means."""
         if self.backend != "auto":
             return self.backend
-        if self.sharding is not None:
+        if self.sharding is not None or jax.sharding.get_abstract_mesh().manual_axes:
+            # In a `shard_map`, derivatives of ducc0's primitives are not known to vary between devices.
             return "jax"
         return "ducc" if jax.default_backend() == "cpu" and _ducc.available() else "jax"
 
