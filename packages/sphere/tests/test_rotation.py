@@ -85,8 +85,8 @@ def test_rotation_is_that_of_healpy_and_ducc(L):
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_degrees_whose_matrices_underflow():
-    """Above a bandlimit of 700 some matrix elements are kept with a scale of their own."""
-    L = 760
+    """Above a bandlimit of about 960 some matrix elements are kept with a scale of their own."""
+    L = 1010
     rng = np.random.default_rng(0)
     triangle = np.zeros(L * (L + 1) // 2, complex)
     top = hp.Alm.getidx(L - 1, np.full(L, L - 1), np.arange(L))

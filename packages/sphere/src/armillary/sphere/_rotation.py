@@ -41,9 +41,11 @@ from ._phases import check_angle, phases
 
 #: As in `_legendre`: by the type of the recursion, the step of a lane's scale in bits, and how far below 1 an unscaled
 #: value may be.
-_SCALE = {True: (800, 700), False: (80, 72)}
-#: Degrees in a turn of the loop: more than one, so that p and the value before it change places without a copy.
-_BLOCK = 2
+_SCALE = {True: (800, 960), False: (80, 72)}
+#: Degrees in a turn of the loop: more than one, so that p and the value before it change places without a copy, and,
+#: where float64 needs a scale, more between two looks at it. From degree to degree a value grows by less than L; one
+#: that is scaled down contributes nothing.
+_BLOCK, _SCALED_BLOCK = 2, 8
 #: Lanes that run through all degrees together: few enough for cache.
 _CHUNK = 16384
 
@@ -158,15 +160,16 @@ def _turn(x: Array, *, wide: bool) -> Array:
     width = min(half, max(1, _CHUNK // (2 * half)))
     chunks = -(-half // width)
     step_bits, low_bits = _SCALE[wide]
-    blocks = -(-L // _BLOCK)
-    tables = _tables(L, wide, blocks * _BLOCK, width * chunks)
+    degrees = -(-L // _SCALED_BLOCK) * _SCALED_BLOCK
+    tables = _tables(L, wide, degrees, width * chunks)
     scaled = bool(tables.exponent.any())
+    block = _SCALED_BLOCK if scaled and wide else _BLOCK
     by_n = jax.tree.map(lambda v: jnp.asarray(v[..., :half]), tables)
     by_k = jax.tree.map(lambda v: jnp.asarray(v.reshape(-1, 2, chunks, width)), tables)
     parity = np.arange(2, dtype=np.int32)
     n = jnp.asarray(2 * np.arange(half, dtype=np.int32) + parity[:, None])
     scale = jnp.asarray(tables.scale[..., :half], x.dtype)
-    x = jnp.pad(x, [(0, 0), (0, blocks * _BLOCK - L), (0, 0), (0, 0), (0, 0)]) * scale[None, ..., None]
+    x = jnp.pad(x, [(0, 0), (0, degrees - L), (0, 0), (0, 0), (0, 0)]) * scale[None, ..., None]
 
     def chunk(_: None, at: tuple[Array, Array]) -> tuple[None, Array]:
         q, j = at
@@ -189,12 +192,6 @@ def _turn(x: Array, *, wide: bool) -> Array:
             if scaled:
                 exponent = exponent + starts_n * exponent_k + starts_k * exponent_n[:, :, None]
                 values = jnp.where(exponent == 0, values, 0)
-                # A value that is scaled down contributes nothing; from degree to degree it grows by less than L. Both p
-                # and, in pairs, what stands for the value before it are looked at.
-                size = jnp.maximum(abs(state[0]), abs(state[len(state) // 2]))
-                up = (exponent < 0) & (size > 2.0 ** (step_bits - low_bits))
-                factor = jnp.where(up, 2.0**-step_bits, 1.0).astype(state[0].dtype)
-                state, exponent = tuple(v * factor for v in state), exponent + up
             state, values = lax.optimization_barrier((state, values.astype(x.dtype)))
             x_l = x_q[degree]
             sums = [jnp.dot(values[i].T, x_l[i], precision=lax.Precision.HIGHEST) for i in range(2)]
@@ -203,15 +200,21 @@ def _turn(x: Array, *, wide: bool) -> Array:
         def some_degrees(b: Array, carry: Any) -> Any:
             state, exponent, out = carry
             found = []
-            for i in range(_BLOCK):
-                state, exponent, sums = step(b * _BLOCK + i, state, exponent)
+            for i in range(block):
+                state, exponent, sums = step(b * block + i, state, exponent)
                 found.append(sums)
-            return state, exponent, lax.dynamic_update_slice_in_dim(out, jnp.stack(found), b * _BLOCK, 0)
+            if scaled:
+                # p and, in pairs, what stands for the value before it.
+                size = jnp.maximum(abs(state[0]), abs(state[len(state) // 2]))
+                up = (exponent < 0) & (size > 2.0 ** (step_bits - low_bits))
+                factor = jnp.where(up, 2.0**-step_bits, 1.0).astype(state[0].dtype)
+                state, exponent = tuple(v * factor for v in state), exponent + up
+            return state, exponent, lax.dynamic_update_slice_in_dim(out, jnp.stack(found), b * block, 0)
 
         zero = jnp.zeros((2, half, width), tables.first[0].dtype)
         exponent = jnp.zeros(zero.shape if scaled else (), jnp.int32)
-        carry = ((zero,) * len(tables.first), exponent, jnp.zeros((blocks * _BLOCK, 2, width, x.shape[4]), x.dtype))
-        return None, lax.fori_loop(k[0] // _BLOCK, blocks, some_degrees, carry)[2]
+        carry = ((zero,) * len(tables.first), exponent, jnp.zeros((degrees, 2, width, x.shape[4]), x.dtype))
+        return None, lax.fori_loop(k[0] // block, -(-L // block), some_degrees, carry)[2]
 
     q, j = (v.ravel() for v in np.meshgrid(parity, np.arange(chunks, dtype=np.int32), indexing="ij"))
     y = lax.scan(chunk, None, (jnp.asarray(q), jnp.asarray(j)))[1]
