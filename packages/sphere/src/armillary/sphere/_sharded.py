@@ -49,22 +49,34 @@ def check_sharding(sharding: Any, backend: str) -> None:
 
 def synthesis(sht: SHT, alm: Array) -> Array:
     """Maps ``(batch, *grid.shape)`` from coefficients ``(batch, L, 2 L - 1)``."""
-    return _to_maps_p.bind(alm, sht=sht, weighted=False)
+    return _maps(sht, alm, False)
 
 
 def adjoint_analysis(sht: SHT, alm: Array) -> Array:
     """The adjoint of `analysis`."""
-    return _to_maps_p.bind(alm, sht=sht, weighted=True)
+    return _maps(sht, alm, True)
 
 
 def adjoint_synthesis(sht: SHT, f: Array) -> Array:
     """The adjoint of `synthesis`."""
-    return _to_coefficients_p.bind(f.conj(), sht=sht, weighted=False).conj()
+    return _coefficients(sht, f, False)
 
 
 def analysis(sht: SHT, f: Array) -> Array:
     """Coefficients from maps on grids on which it is exact."""
-    return _to_coefficients_p.bind(f.conj(), sht=sht, weighted=True).conj()
+    return _coefficients(sht, f, True)
+
+
+def _maps(sht: SHT, alm: Array, weighted: bool) -> Array:
+    devices = _Devices(sht, alm.shape[0])
+    # This also tells a surrounding `jit` for which devices it compiles: it does not look into primitives.
+    return _to_maps_p.bind(devices.place(alm, devices.of_coefficients), sht=sht, weighted=weighted)
+
+
+def _coefficients(sht: SHT, f: Array, weighted: bool) -> Array:
+    devices = _Devices(sht, f.shape[0])
+    f = devices.place(f, devices.of_maps if _rings_of(sht, devices).even else devices.of_coefficients)
+    return _to_coefficients_p.bind(f.conj(), sht=sht, weighted=weighted).conj()
 
 
 class _Devices:
@@ -90,10 +102,9 @@ class _Devices:
         )
 
     def place(self, x: Array, spec: P) -> Array:
-        """Where mesh axes are explicit, arrays are brought to where they are needed by name."""
-        if AxisType.Explicit in self.mesh.axis_types:
-            return jax.sharding.reshard(x, NamedSharding(self.mesh, spec))
-        return x
+        """Bring an array to where it is needed."""
+        explicit = AxisType.Explicit in self.mesh.axis_types
+        return (jax.sharding.reshard if explicit else lax.with_sharding_constraint)(x, NamedSharding(self.mesh, spec))
 
     def deal(self, x: Array, axis: int) -> Array:
         """Orders 0 to L - 1 -> two axes, devices and their orders."""
@@ -131,7 +142,7 @@ def _to_maps(alm: Array, *, sht: SHT, weighted: bool) -> Array:
         return rings.to_map(layout.from_real(devices.undeal(x, 0)))
 
     f = devices.run(local, alm, devices.of_coefficients, devices.of_maps)
-    if f.shape[1] == sht.grid.shape[0]:
+    if rings.even:
         return f
     return devices.place(f, devices.of_coefficients)[:, : sht.grid.shape[0]]
 
@@ -146,8 +157,8 @@ def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
         x = transform._from_grid(sht, rings.undeal(x), weighted)
         return _from_rings(sht, devices, x).conj()
 
-    padding = devices.count * rings.share - sht.grid.shape[0]
-    if padding:
+    if not rings.even:
+        padding = devices.count * rings.share - sht.grid.shape[0]
         f = devices.place(f, devices.of_coefficients)
         f = jnp.pad(f, [(0, 0), (0, padding)] + [(0, 0)] * (f.ndim - 2))
     return devices.run(local, f, devices.of_maps, devices.of_coefficients)
@@ -156,8 +167,7 @@ def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
 def _shape_of_maps(x: Any, *, sht: SHT, weighted: bool) -> Any:
     dtype = np.finfo(x.dtype).dtype if sht.real else x.dtype
     devices = _Devices(sht, x.shape[0])
-    whole = devices.count * _rings_of(sht, devices).share == sht.grid.shape[0]
-    spec = devices.of_maps if whole else devices.of_coefficients
+    spec = devices.of_maps if _rings_of(sht, devices).even else devices.of_coefficients
     return _aval(x, devices, (x.shape[0], *sht.grid.shape), dtype, spec)
 
 
@@ -267,6 +277,8 @@ class _Rectangular:
         self.rings = sht.grid.shape[0]
         #: The length of a device's share along the first axis of a map.
         self.share = math.ceil(self.rings / devices.count)
+        #: Whether the shares make up the map, and no more.
+        self.even = self.rings % devices.count == 0
 
     def deal(self, x: Array) -> Array:
         """(..., ring) -> (..., device, its ring)."""
@@ -300,6 +312,7 @@ class _Healpix:
         self.pixels, self.rings, self.width = grid.shape[0], len(grid.nphi), 4 * grid.nside
         #: The number of pixels in a range.
         self.share = math.ceil(self.pixels / devices.count)
+        self.even = self.pixels % devices.count == 0
         end = np.cumsum(grid.nphi)
         edge = np.minimum(self.share * np.arange(devices.count + 1), self.pixels)
         first = np.searchsorted(end, edge[:-1], side="right")

@@ -57,9 +57,10 @@ class SHT:
       a `jax.shard_map`.
 
     With `sharding` one transform is shared by several devices, of one process or many: orders are split over them for
-    the recursion, then, after one all-to-all, rings for the Fourier transforms. Maps come out split over rings (HEALPix:
-    pixels) where the devices divide their number, and coefficients whole on every device. Arguments may be on the mesh
-    in any way. Axes of the mesh that the sharding does not name split the flattened batch, where they divide it.
+    the recursion, then, after one all-to-all, rings for the Fourier transforms. Maps come out split over rings (on
+    HEALPix, over pixels) where the devices divide their number, and coefficients whole on every device. Arguments may
+    be on the mesh in any way. Axes of the mesh that the sharding does not name split the flattened batch, where they
+    divide it.
 
     Args:
         grid: where maps are sampled.
