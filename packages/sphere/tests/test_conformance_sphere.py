@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from armillary.core.testing import Case, parametrize_with_checks
-from armillary.sphere import SHT, GaussLegendre, IsotropicGaussian, alm_from_real
+from armillary.sphere import (
+    SHT,
+    ClenshawCurtis,
+    GaussLegendre,
+    IsotropicGaussian,
+    MaskedGaussian,
+    McEwenWiaux,
+    alm_from_real,
+)
 
 L = 6
 
@@ -26,9 +34,32 @@ def coefficients_of_a_real_field():
         Case(SHT(GaussLegendre(L)), example=coefficients(0), id="sht-complex"),
         Case(SHT(GaussLegendre(L), real=True), example=coefficients_of_a_real_field(), id="sht-real"),
         Case(SHT(GaussLegendre(L), spin=2), example=coefficients(2), id="sht-spin-2"),
+        Case(SHT(McEwenWiaux(L), spin=-1, backend="jax"), example=coefficients(1), id="sht-mcewen-wiaux"),
+        Case(
+            SHT(ClenshawCurtis(L), real=True, backend="table"),
+            example=coefficients_of_a_real_field(),
+            id="sht-clenshaw-curtis",
+        ),
         Case(IsotropicGaussian(1 / (1 + jnp.arange(3.0)) ** 2), id="isotropic-gaussian"),
         "armillary-sphere",
     ]
 )
 def test_conformance(component, check):
+    check(component)
+
+
+MASK = np.arange(12) % 3 > 0
+
+
+@parametrize_with_checks(
+    [
+        Case(
+            lambda x: MaskedGaussian(x, 0.5, MASK),
+            example=lambda key: jax.random.normal(key, (12,)),
+            id="masked-gaussian",
+        )
+    ],
+    kind="likelihood",
+)
+def test_conformance_of_the_likelihood(component, check):
     check(component)

@@ -2,11 +2,17 @@
 
 import doctest
 import importlib
+import pathlib
 
 import pytest
 
+import armillary.sphere
 
-@pytest.mark.parametrize("module", ["_coefficients", "_gauss_legendre", "_gaussian", "_sht"])
+FOLDER = pathlib.Path(armillary.sphere.__file__).parent
+MODULES = sorted(file.stem for file in FOLDER.glob("*.py") if ">>> " in file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples(module):
     result = doctest.testmod(importlib.import_module(f"armillary.sphere.{module}"))
     assert result.attempted > 0

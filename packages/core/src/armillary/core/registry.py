@@ -67,6 +67,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "armillary-sphere": {
         "transform": ("sht",),
         "prior": ("isotropic-gaussian",),
+        "likelihood": ("masked-gaussian",),
         "demo": ("earth",),
     },
     "armillary-scatter": {"transform": ("axisymmetric-wavelets",)},

@@ -26,6 +26,16 @@ def armillary_priors():
 
 
 @hookimpl
+def armillary_likelihoods():
+    """Likelihoods of armillary.sphere."""
+    yield ComponentSpec(
+        "masked-gaussian",
+        "armillary.sphere:MaskedGaussian",
+        "Map with Gaussian noise, observed on a part of the sphere",
+    )
+
+
+@hookimpl
 def armillary_report_sections(result):
     """A map of every variable with the attribute ``armillary_grid``."""
     from armillary.sphere._report import map_sections
