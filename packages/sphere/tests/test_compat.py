@@ -32,7 +32,7 @@ def real_coefficients(L, seed=0):
 
 @of_s2fft
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("spin", [0, 1, -2])
+@pytest.mark.parametrize("spin", [0, -2])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_s2fft(s2fft, sampling, spin):
     L = 8
@@ -70,15 +70,15 @@ def test_s2fft_on_healpix(s2fft, iterations):
     flm = real_coefficients(L)
     where = {"nside": nside, "sampling": "healpix", "reality": True}
     lower = {} if iterations is None else {"L_lower": 2}
-    f = np.asarray(s2fft.inverse(flm, L, method="jax", **where)).real
+    f = np.asarray(s2fft.inverse(flm, L, method="numpy", **where)).real
     np.testing.assert_allclose(inverse(flm, L, **where), f, atol=1e-13)
     f = f + np.random.default_rng(1).normal(size=f.shape)
-    expected = s2fft.forward(f, L, method="jax", iter=iterations, **where, **lower)
+    expected = s2fft.forward(f, L, method="numpy", iter=iterations, **where, **lower)
     np.testing.assert_allclose(forward(f, L, iter=iterations, **where, **lower), expected, atol=1e-13)
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("lmax", "mmax", "iterations"), [(None, None, 3), (7, None, 0), (9, 4, 1)])
+@pytest.mark.parametrize(("lmax", "mmax", "iterations"), [(None, None, 3), (9, 4, 1)])
 def test_healpy_scalars(lmax, mmax, iterations):
     nside = 4
     maps = np.random.default_rng(0).normal(size=(2, 12 * nside**2))

@@ -48,7 +48,7 @@ def test_field_is_the_sum_of_harmonics(L):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("L", "spin"), [(16, 0), (17, 0), (16, 1), (17, -5), (16, -2)])
+@pytest.mark.parametrize(("L", "spin"), [(16, 0), (17, -5), (16, 1)])
 def test_field_is_that_of_the_transform(L, spin):
     alm = coefficients(2, L, spin=spin)
     grid = GaussLegendre(L)
@@ -113,8 +113,10 @@ def test_shapes_chunks_and_transformations(monkeypatch):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_derivatives(order):
+@pytest.mark.parametrize(
+    ("order", "modes"), [(1, ["rev"]), pytest.param(2, ["fwd", "rev"], marks=pytest.mark.slow)], ids=["1", "2"]
+)
+def test_derivatives(order, modes):
     alm = jnp.asarray(coefficients(5, spin=1))
     theta, phi = (jnp.asarray(x[:2]) for x in points(2))
 
@@ -123,7 +125,7 @@ def test_derivatives(order):
         f = evaluate(alm, theta, phi, 1)
         return (abs(f) ** 2).sum() + f.imag.sum()
 
-    check_grads(energy, (alm, theta, phi), order=order, atol=1e-5, rtol=1e-5)
+    check_grads(energy, (alm, theta, phi), order=order, modes=modes, atol=1e-5, rtol=1e-5)
 
 
 def test_single_precision():
