@@ -68,28 +68,36 @@ def analysis(sht: SHT, f: Array) -> Array:
 
 
 def _maps(sht: SHT, alm: Array, weighted: bool) -> Array:
-    devices = _Devices(sht, alm.shape[0])
-    # This also tells a surrounding `jit` for which devices it compiles: it does not look into primitives.
-    return _to_maps_p.bind(devices.place(alm, devices.of_coefficients), sht=sht, weighted=weighted)
+    devices = _Devices(sht, alm)
+    alm = devices.announce(alm, devices.of_coefficients)
+    return _to_maps_p.bind(alm, sht=sht, weighted=weighted)
 
 
 def _coefficients(sht: SHT, f: Array, weighted: bool) -> Array:
-    devices = _Devices(sht, f.shape[0])
-    f = devices.place(f, devices.of_maps if _rings_of(sht, devices).even else devices.of_coefficients)
+    devices = _Devices(sht, f)
+    f = devices.announce(f, devices.of_maps if _rings_of(sht, devices).even else devices.of_coefficients)
     return _to_coefficients_p.bind(f.conj(), sht=sht, weighted=weighted).conj()
 
 
 class _Devices:
     """Who has what: `count` devices share the transform, and the others of the mesh share the batch if they can."""
 
-    def __init__(self, sht: SHT, batch: int) -> None:
+    def __init__(self, sht: SHT, x: Any) -> None:
+        """`x` is the argument, an array or the type of one, with the batch first."""
         assert sht.sharding is not None
         self.mesh = sht.sharding.mesh
-        entry = sht.sharding.spec[0]
-        self.axes = (entry,) if isinstance(entry, str) else entry
+        self.explicit = AxisType.Explicit in self.mesh.axis_types
+        self.axes = _names(sht.sharding.spec[0])
         self.count = math.prod(self.mesh.shape[name] for name in self.axes)
-        others = tuple(name for name in self.mesh.axis_names if name not in self.axes)
-        self.batch = others if batch % math.prod(self.mesh.shape[name] for name in others) == 0 else ()
+        if self.explicit:
+            # The type of the argument says who has which part of the batch, and the result's will say the same.
+            sharding = (jax.typeof(x) if isinstance(x, Array) else x).sharding
+            names = () if sharding.mesh.empty else _names(sharding.spec[0])
+            self.batch = tuple(name for name in names if name not in self.axes)
+        else:
+            others = tuple(name for name in self.mesh.axis_names if name not in self.axes)
+            even = x.shape[0] % math.prod(self.mesh.shape[name] for name in others) == 0
+            self.batch = others if even else ()
         self.L, self.spin = sht.L, abs(sht.spin)
         #: The orders of a device; those from L on stand for nothing.
         self.orders = 2 * math.ceil(math.ceil(self.L / 2) / self.count)
@@ -97,14 +105,23 @@ class _Devices:
         self.of_maps = P(self.batch, self.axes)
 
     def run(self, local: Any, x: Array, before: P, after: P) -> Array:
-        return jax.shard_map(local, mesh=self.mesh, in_specs=before, out_specs=after, check_vma=False)(
-            self.place(x, before)
-        )
+        x = self.place(x, before)
+        return jax.shard_map(local, mesh=self.mesh, in_specs=before, out_specs=after, check_vma=False)(x)
+
+    def announce(self, x: Array, spec: P) -> Array:
+        """Name the mesh to a surrounding `jit`, which compiles for the devices that it sees: it sees no primitives."""
+        if not self.explicit:
+            return self.place(x, spec)
+        if not jax.typeof(x).sharding.mesh.empty:
+            return x
+        # A `reshard` is not seen either.
+        x = self.place(x, P())
+        return jax.shard_map(lambda x: x, mesh=self.mesh, in_specs=P(), out_specs=P())(x)
 
     def place(self, x: Array, spec: P) -> Array:
         """Bring an array to where it is needed."""
-        explicit = AxisType.Explicit in self.mesh.axis_types
-        return (jax.sharding.reshard if explicit else lax.with_sharding_constraint)(x, NamedSharding(self.mesh, spec))
+        bring = jax.sharding.reshard if self.explicit else lax.with_sharding_constraint
+        return bring(x, NamedSharding(self.mesh, spec))
 
     def deal(self, x: Array, axis: int) -> Array:
         """Orders 0 to L - 1 -> two axes, devices and their orders."""
@@ -131,8 +148,13 @@ class _Devices:
         return jnp.minimum(2 * ((k // 2) * self.count + self.index()) + k % 2, self.L - 1)
 
 
+def _names(entry: Any) -> tuple[str, ...]:
+    """The mesh axes in an entry of a spec."""
+    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+
+
 def _to_maps(alm: Array, *, sht: SHT, weighted: bool) -> Array:
-    devices = _Devices(sht, alm.shape[0])
+    devices = _Devices(sht, alm)
     rings = _rings_of(sht, devices)
 
     def local(alm: Array) -> Array:
@@ -148,7 +170,7 @@ def _to_maps(alm: Array, *, sht: SHT, weighted: bool) -> Array:
 
 
 def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
-    devices = _Devices(sht, f.shape[0])
+    devices = _Devices(sht, f)
     rings = _rings_of(sht, devices)
 
     def local(f: Array) -> Array:
@@ -166,14 +188,14 @@ def _to_coefficients(f: Array, *, sht: SHT, weighted: bool) -> Array:
 
 def _shape_of_maps(x: Any, *, sht: SHT, weighted: bool) -> Any:
     dtype = np.finfo(x.dtype).dtype if sht.real else x.dtype
-    devices = _Devices(sht, x.shape[0])
+    devices = _Devices(sht, x)
     spec = devices.of_maps if _rings_of(sht, devices).even else devices.of_coefficients
     return _aval(x, devices, (x.shape[0], *sht.grid.shape), dtype, spec)
 
 
 def _shape_of_coefficients(x: Any, *, sht: SHT, weighted: bool) -> Any:
     dtype = np.result_type(x.dtype, np.complex64)
-    devices = _Devices(sht, x.shape[0])
+    devices = _Devices(sht, x)
     return _aval(x, devices, (x.shape[0], sht.L, 2 * sht.L - 1), dtype, devices.of_coefficients)
 
 
