@@ -195,6 +195,15 @@ def test_report_sections():
     assert "mask &lt;1&gt;" in found[0].html
 
 
+@pytest.mark.parametrize(("text", "shape"), [("Healpix(2)", (48,)), ("ClenshawCurtis(4, 6, 9)", (6, 9))])
+def test_report_sections_on_other_grids(text, shape):
+    data = xr.Dataset(
+        {"f": (("a", "b")[: len(shape)], np.arange(np.prod(shape)).reshape(shape), {"armillary_grid": text})}
+    )
+    (section,) = sections(xr.DataTree.from_dict({"observed_data": data}))
+    assert "observed data" in section.html
+
+
 def test_no_section_without_a_map():
     assert (
         sections(xr.DataTree.from_dict({"posterior": xr.Dataset({"a": (("chain", "draw"), np.zeros((1, 2)))})})) == []
@@ -202,7 +211,9 @@ def test_no_section_without_a_map():
     assert sections(xr.DataTree()) == []
 
 
-@pytest.mark.parametrize("text", ["GaussLegendre(5)", "GaussLegendre(0)", "GaussLegendre(6) ", "__import__('os')", 6])
+@pytest.mark.parametrize(
+    "text", ["GaussLegendre(5)", "GaussLegendre(0)", "GaussLegendre(6) ", "__import__('os')", "Healpix(3)", 6]
+)
 def test_grids_that_do_not_fit(text):
     data = xr.Dataset({"f": (("ring", "longitude"), np.zeros((6, 11)), {"armillary_grid": text})})
     with pytest.raises(ValueError, match="f"):
@@ -213,9 +224,10 @@ def test_registered():
     from armillary._plugins import sphere
     from armillary.sphere import SHT, IsotropicGaussian
 
-    where = {
-        spec.name: spec.factory for hook in (sphere.armillary_transforms, sphere.armillary_priors) for spec in hook()
-    }
-    assert where == {"sht": "armillary.sphere:SHT", "isotropic-gaussian": "armillary.sphere:IsotropicGaussian"}
+    hooks = (sphere.armillary_transforms, sphere.armillary_priors, sphere.armillary_likelihoods)
+    where = {spec.name: spec.factory for hook in hooks for spec in hook()}
+    assert where["sht"] == "armillary.sphere:SHT"
+    assert where["isotropic-gaussian"] == "armillary.sphere:IsotropicGaussian"
+    assert where["masked-gaussian"] == "armillary.sphere:MaskedGaussian"
     assert SHT.__module__ == "armillary.sphere._sht"
     assert IsotropicGaussian.__module__ == "armillary.sphere._gaussian"

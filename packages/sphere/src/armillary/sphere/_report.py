@@ -13,20 +13,23 @@ import numpy as np
 
 from armillary.core.hookspecs import ReportSection
 
-from ._grids import GaussLegendre
+from . import _grids
+from ._grids import Grid
 from ._plot import plot_map
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_GRID = re.compile(r"GaussLegendre\(([1-9][0-9]{0,5})\)")
+_KINDS = ("GaussLegendre", "McEwenWiaux", "McEwenWiauxSS", "DriscollHealy", "ClenshawCurtis", "Healpix")
+_GRID = re.compile(rf"({'|'.join(_KINDS)})\(([1-9][0-9]{{0,5}}(?:, ?[1-9][0-9]{{0,5}}){{0,2}})\)")
 
 
 def map_sections(result: xr.DataTree) -> Iterator[ReportSection]:
     """A section with a map for every variable of the run that has the attribute ``armillary_grid``.
 
     The groups looked at are ``constant_data``, ``observed_data`` and ``posterior``; of a posterior variable, the mean
-    over chains and draws is shown. The attribute is the text of a grid, such as ``"GaussLegendre(128)"``.
+    over chains and draws is shown. The attribute is the text of a grid, such as ``"GaussLegendre(128)"``,
+    ``"Healpix(64)"`` or ``"ClenshawCurtis(64, 181, 360)"``.
 
     Raises:
         ValueError: the attribute is not the text of a grid, or the variable is not a real map on it.
@@ -41,10 +44,12 @@ def map_sections(result: xr.DataTree) -> Iterator[ReportSection]:
 
 def _section(group: str, name: str, variable: xr.DataArray) -> ReportSection:
     text = variable.attrs["armillary_grid"]
-    match = _GRID.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError(f'armillary_grid={text!r} of {group}/{name}: write it as "GaussLegendre(128)"')
-    grid = GaussLegendre(int(match[1]))
+    try:
+        grid = _grid(text)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'armillary_grid={text!r} of {group}/{name}: write it as "GaussLegendre(128)" or "Healpix(64)"'
+        ) from error
     what = group.replace("_", " ")
     if group == "posterior":
         variable = variable.mean(("chain", "draw"))
@@ -57,7 +62,16 @@ def _section(group: str, name: str, variable: xr.DataArray) -> ReportSection:
     return ReportSection(f"Map: {name}", f"<figure>{image}<figcaption>{escape(what)}</figcaption></figure>", order=45)
 
 
-def _png(f: np.ndarray, grid: GaussLegendre) -> str:
+def _grid(text: str) -> Grid:
+    """The grid of which this is the text; it is not evaluated."""
+    match = _GRID.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    grid: Grid = getattr(_grids, match[1])(*map(int, match[2].split(",")))
+    return grid
+
+
+def _png(f: np.ndarray, grid: Grid) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
