@@ -37,6 +37,7 @@ GEOMETRIES = {
 }
 
 
+@functools.cache
 def available() -> bool:
     """Whether jaxbind and ducc0 are installed."""
     return find_spec("jaxbind") is not None and find_spec("ducc0") is not None

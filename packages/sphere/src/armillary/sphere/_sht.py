@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from ._grids import GaussLegendre, Grid, Healpix
 from ._table import check_table
 
 Backend = Literal["auto", "jax", "table", "pallas", "ducc"]
+Operation = Literal["synthesis", "adjoint_synthesis", "analysis", "adjoint_analysis"]
 
 
 @jax.tree_util.register_static
@@ -244,15 +246,32 @@ class SHT:
             return f * self._pixel_weights(f)
         return self._batched("adjoint_analysis", alm)
 
-    def _batched(self, operation: str, x: Array) -> Array:
-        trailing = 2 if operation in ("synthesis", "adjoint_analysis") else len(self.grid.shape)
-        batch = x.shape[: x.ndim - trailing]
-        module = _sharded if self.sharding is not None else _ducc if self.engine == "ducc" else _transform
-        y = getattr(module, operation)(self, x.reshape(-1, *x.shape[x.ndim - trailing :]))
-        return y.reshape(*batch, *y.shape[1:])
+    def _batched(self, operation: Operation, x: Array) -> Array:
+        if self.engine == "pallas":
+            from . import _pallas
+
+            _pallas.check_x64()
+        if self.sharding is not None:
+            return _flattened(self, operation, functools.partial(getattr(_sharded, operation), self), x)
+        return _run(self, self.engine, operation, x, _transform.table_of(self, x))
 
     def _pixel_weights(self, f: Array) -> np.ndarray:
         return np.repeat(self.grid.weights, self.grid.nphi).astype(np.finfo(f.dtype).dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _run(sht: SHT, engine: str, operation: Operation, x: Array, table: tuple[Array, ...]) -> Array:
+    if engine == "ducc":
+        return _flattened(sht, operation, functools.partial(getattr(_ducc, operation), sht), x)
+    return _flattened(sht, operation, functools.partial(getattr(_transform, operation), sht, table=table), x)
+
+
+def _flattened(sht: SHT, operation: Operation, call: Callable[[Array], Array], x: Array) -> Array:
+    """Call with all leading axes as one."""
+    trailing = 2 if operation in ("synthesis", "adjoint_analysis") else len(sht.grid.shape)
+    batch, own = x.shape[: x.ndim - trailing], x.shape[x.ndim - trailing :]
+    y = call(x.reshape(-1, *own))
+    return y.reshape(*batch, *y.shape[1:])
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,10 +6,8 @@ maps, those from 0 down, and the axis of two holds real and imaginary parts. Eve
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -24,25 +22,27 @@ from ._rings import Rings
 if TYPE_CHECKING:
     from ._sht import SHT
 
+Table = tuple[Array, ...]
 
-def synthesis(sht: SHT, alm: Array) -> Array:
+
+def synthesis(sht: SHT, alm: Array, table: Table = ()) -> Array:
     """Maps ``(batch, *grid.shape)`` from coefficients ``(batch, L, 2 L - 1)``."""
-    return _forward(sht, alm, _table_of(sht, alm), False)
+    return _forward(sht, alm, table, False)
 
 
-def adjoint_analysis(sht: SHT, alm: Array) -> Array:
+def adjoint_analysis(sht: SHT, alm: Array, table: Table = ()) -> Array:
     """The adjoint of `analysis`."""
-    return _forward(sht, alm, _table_of(sht, alm), True)
+    return _forward(sht, alm, table, True)
 
 
-def adjoint_synthesis(sht: SHT, f: Array) -> Array:
+def adjoint_synthesis(sht: SHT, f: Array, table: Table = ()) -> Array:
     """The adjoint of `synthesis`."""
-    return _adjoint(sht, f, _table_of(sht, f), False)
+    return _adjoint(sht, f, table, False)
 
 
-def analysis(sht: SHT, f: Array) -> Array:
+def analysis(sht: SHT, f: Array, table: Table = ()) -> Array:
     """Coefficients from maps on grids on which it is exact."""
-    return _adjoint(sht, f, _table_of(sht, f), True)
+    return _adjoint(sht, f, table, True)
 
 
 def rings_of(sht: SHT) -> Rings:
@@ -52,19 +52,18 @@ def rings_of(sht: SHT) -> Rings:
     return Rings("gauss-legendre", sht.L if isinstance(sht.grid, EquiangularGrid) else sht.grid.L)
 
 
-def _table_of(sht: SHT, x: Array) -> tuple[Array, ...]:
+def table_of(sht: SHT, x: Array) -> Table:
+    """What the backend ``"table"`` has stored; nothing for others."""
     return _table.table(rings_of(sht), sht.L, sht.spin, np.finfo(x.dtype).dtype) if sht.engine == "table" else ()
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _forward(sht: SHT, alm: Array, table: tuple[Array, ...], weighted: bool) -> Array:
+def _forward(sht: SHT, alm: Array, table: Table, weighted: bool) -> Array:
     x = _to_rings(sht, alm, table)
     x = _to_grid(sht, x, weighted)
     return _to_map(sht, layout.from_real(x))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _adjoint(sht: SHT, f: Array, table: tuple[Array, ...], weighted: bool) -> Array:
+def _adjoint(sht: SHT, f: Array, table: Table, weighted: bool) -> Array:
     x = layout.to_real(_from_map(sht, f))
     x = _from_grid(sht, x, weighted)
     return _from_rings(sht, x, table)
@@ -73,7 +72,7 @@ def _adjoint(sht: SHT, f: Array, table: tuple[Array, ...], weighted: bool) -> Ar
 # Coefficients and rings.
 
 
-def _to_rings(sht: SHT, alm: Array, table: tuple[Array, ...]) -> Array:
+def _to_rings(sht: SHT, alm: Array, table: Table) -> Array:
     L, spin, rings = sht.L, sht.spin, rings_of(sht)
     positive, negative = layout.split_orders(alm)
     signs = layout.order_signs(L, alm.real.dtype)
@@ -95,7 +94,7 @@ def _to_rings(sht: SHT, alm: Array, table: tuple[Array, ...]) -> Array:
     return x.reshape(L, 1 if sht.real else 2, -1, 2, rings.count)
 
 
-def _from_rings(sht: SHT, x: Array, table: tuple[Array, ...]) -> Array:
+def _from_rings(sht: SHT, x: Array, table: Table) -> Array:
     L, spin = sht.L, sht.spin
     parts = x.shape[1]
     signs = layout.order_signs(L, x.dtype)
@@ -117,13 +116,13 @@ def _from_rings(sht: SHT, x: Array, table: tuple[Array, ...]) -> Array:
     return layout.join_orders(positive, negative)
 
 
-def _synthesise(sht: SHT, coefficients: Array, table: tuple[Array, ...]) -> Array:
+def _synthesise(sht: SHT, coefficients: Array, table: Table) -> Array:
     if sht.engine == "table":
         return _table.synthesise(coefficients, table, sht.spin)
     return _legendre.synthesise(coefficients, rings_of(sht), sht.L, sht.spin, sht.engine)
 
 
-def _analyse(sht: SHT, sums: Array, table: tuple[Array, ...]) -> Array:
+def _analyse(sht: SHT, sums: Array, table: Table) -> Array:
     if sht.engine == "table":
         return _table.analyse(sums, table, sht.spin)
     return _legendre.analyse(sums, rings_of(sht), sht.L, sht.spin, sht.engine)
