@@ -136,11 +136,11 @@ def own_maps_otherwise():
 
 def work():
     """The largest number of steps that a device recurs over, over the mean."""
-    from armillary.sphere._sharded import _Devices
+    from armillary.sphere._sharded import Devices
 
     figures = {}
     for L in (31, 256, 1000):
-        devices = _Devices(SHT(GaussLegendre(L), sharding=over()), jnp.zeros((1, L, 2 * L - 1)))
+        devices = Devices(SHT(GaussLegendre(L), sharding=over()), jnp.zeros((1, L, 2 * L - 1)))
         orders = devices.run(lambda _, devices=devices: devices.own(), jnp.zeros(8), P("m"), P("m"))
         steps = (L - np.asarray(orders)).reshape(8, -1).sum(axis=1)
         figures[str(L)] = float(steps.max() / steps.mean())

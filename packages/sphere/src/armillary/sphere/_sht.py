@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -217,7 +217,8 @@ class SHT:
         """
         if isinstance(self.grid, GaussLegendre) and self.spin == 0 and self.L == self.grid.L:
             return float(1 / math.sqrt(self.grid.weights.min()))
-        return _power_iteration(self)
+        # Of the same numbers, on one device: `ensure_compile_time_eval` has no `shard_map`.
+        return _power_iteration(replace(self, sharding=None))
 
     def _check_alm(self, alm: Any) -> Array:
         layout_text = "with entry (l, m) at [l, L-1+m]"
