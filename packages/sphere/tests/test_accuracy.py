@@ -1,0 +1,120 @@
+"""Accuracy: round trips to high bandlimits, high spins, float32, and HEALPix, against ducc0."""
+
+import itertools
+
+import ducc0
+import jax
+import numpy as np
+import pytest
+
+from armillary.sphere import (
+    SHT,
+    ClenshawCurtis,
+    DriscollHealy,
+    GaussLegendre,
+    Healpix,
+    McEwenWiaux,
+    McEwenWiauxSS,
+    spin_to_eb,
+)
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def random_alm(L, spin, real):
+    rng = np.random.default_rng(0)
+    shape = (L, 2 * L - 1)
+    degree, order = np.arange(L)[:, None], np.arange(1 - L, L)
+    alm = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) * ((abs(order) <= degree) & (degree >= abs(spin)))
+    return (alm + (-1.0) ** order * alm[..., ::-1].conj()) / 2 if real else alm
+
+
+EXACT = [GaussLegendre, McEwenWiaux, McEwenWiauxSS, DriscollHealy, ClenshawCurtis]
+
+
+@pytest.mark.parametrize(
+    ("kind", "L", "spin"),
+    [
+        (McEwenWiaux, 128, 0),
+        (McEwenWiauxSS, 65, 2),
+        (DriscollHealy, 64, 0),
+        *(
+            pytest.param(kind, L, spin, marks=pytest.mark.slow if L == 512 else pytest.mark.exhaustive)
+            for L, kind, spin in itertools.product((512, 2048), EXACT, (0, 2))
+        ),
+    ],
+)
+def test_round_trip(kind, L, spin):
+    sht = SHT(kind(L), spin=spin, real=spin == 0, backend="jax")
+    alm = random_alm(L, spin, spin == 0)
+    back = sht.analysis(sht.synthesis(alm))
+    assert float(abs(back - alm).max() / abs(alm).max()) < 1e-11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spin", [0, 2])
+@pytest.mark.parametrize("kind", EXACT)
+def test_float32_at_a_high_bandlimit(kind, spin):
+    L = 512
+    sht = SHT(kind(L), spin=spin, real=spin == 0, backend="jax")
+    alm = random_alm(L, spin, spin == 0)
+    exact = np.asarray(sht.synthesis(alm))
+    with jax.enable_x64(False):
+        f = sht.synthesis(alm.astype(np.complex64))
+        back = np.asarray(sht.analysis(f))
+    assert f.dtype == (np.complex64 if spin else np.float32)
+    assert abs(np.asarray(f) - exact).max() < 2e-5 * abs(exact).max()
+    assert abs(back - alm).max() < 2e-5 * abs(alm).max()
+
+
+@pytest.mark.parametrize(
+    "spin",
+    [
+        0,
+        7,
+        20,
+        *(
+            pytest.param(s, marks=pytest.mark.slow if s in (1, 2, 12) else pytest.mark.exhaustive)
+            for s in range(1, 20)
+            if s != 7
+        ),
+    ],
+)
+def test_high_spins_against_ducc(spin):
+    L = 256
+    sht = SHT(GaussLegendre(L), spin=spin, real=spin == 0, backend="jax")
+    alm = random_alm(L, spin, spin == 0)
+    f = np.asarray(sht.synthesis(alm))
+    maps = ducc_maps(sht.grid, alm, spin)
+    assert abs(f - maps).max() < 1e-11 * abs(maps).max()
+    assert abs(np.asarray(sht.analysis(f)) - alm).max() < 1e-11 * abs(alm).max()
+
+
+@pytest.mark.parametrize("nside", [16, *(pytest.param(n, marks=pytest.mark.slow) for n in (32, 64, 128, 256))])
+def test_healpix_of_spin_2_against_ducc(nside):
+    sht = SHT(Healpix(nside), spin=2, backend="jax")
+    alm = random_alm(sht.L, 2, False)
+    f = np.asarray(sht.synthesis(alm))
+    maps = ducc_maps(sht.grid, alm, 2)
+    assert np.linalg.norm(f - maps) < 1e-11 * np.linalg.norm(maps)
+    assert abs(f - maps).max() < 1e-11 * abs(maps).max()
+
+
+def ducc_maps(grid, alm, spin):
+    """The synthesis by ducc0 itself: of E and B for a spin."""
+    L = alm.shape[-2]
+    m = np.concatenate([np.full(L - k, k) for k in range(L)])
+    degree = np.concatenate([np.arange(k, L) for k in range(L)])
+    parts = np.asarray(spin_to_eb(alm, spin)) if spin else alm[None]
+    nphi = grid.nphi
+    starts = np.concatenate([[0], np.cumsum(nphi)[:-1]])
+    maps = ducc0.sht.synthesis(
+        alm=np.ascontiguousarray(parts[:, degree, L - 1 + m]),
+        theta=grid.theta,
+        phi0=grid.phi0,
+        nphi=nphi.astype(np.uint64),
+        ringstart=starts.astype(np.uint64),
+        spin=spin,
+        lmax=L - 1,
+    )
+    return (maps[0] + 1j * maps[1] if spin else maps[0]).reshape(grid.shape)
