@@ -23,12 +23,12 @@ jax.config.update("jax_enable_x64", True)
 
 CASES = {
     "Gauss-Legendre, real": (GaussLegendre(13), {"real": True}, (3,)),
-    "McEwen-Wiaux, complex": (McEwenWiaux(16), {}, ()),
+    "McEwen-Wiaux, complex": (McEwenWiaux(15), {}, (3,)),
     "HEALPix, spin 2": (Healpix(4), {"spin": 2}, (2,)),
     "Gauss-Legendre, complex": (GaussLegendre(33), {}, (2,)),
     "Gauss-Legendre, spin 2": (GaussLegendre(16), {"spin": 2}, ()),
     "Gauss-Legendre, fewer orders than devices": (GaussLegendre(3), {}, ()),
-    "McEwen-Wiaux, spin 2": (McEwenWiaux(15), {"spin": 2}, (3,)),
+    "McEwen-Wiaux, spin 2": (McEwenWiaux(16), {"spin": 2}, ()),
     "McEwen-Wiaux, symmetric, spin -1": (McEwenWiauxSS(15), {"spin": -1}, ()),
     "Driscoll-Healy, real": (DriscollHealy(12), {"real": True}, ()),
     "Clenshaw-Curtis, below the grid's bandlimit": (ClenshawCurtis(12, 20, 31), {"L": 9, "spin": 1}, ()),
@@ -61,6 +61,10 @@ def everything(sht):
         }
 
     return run
+
+
+def energy(sht):
+    return lambda alm: (jnp.abs(sht.synthesis(alm)) ** 2).sum()
 
 
 def difference(a, b):
@@ -114,7 +118,7 @@ def meshes():
     return figures
 
 
-def own_maps(backends=("jax", "auto"), checks=(True,)):
+def own_maps(backends=("auto",), checks=(True,)):
     """Every device transforms maps of its own, in a `shard_map` of the user's."""
     figures = {}
     for backend in backends:
@@ -131,7 +135,7 @@ def own_maps(backends=("jax", "auto"), checks=(True,)):
 
 
 def own_maps_otherwise():
-    return own_maps(("table",), (True, False)) | own_maps(("jax", "auto"), (False,))
+    return own_maps(("jax", "table"), (True, False)) | own_maps(("auto",), (False,))
 
 
 def work():
@@ -150,15 +154,15 @@ def work():
 def processes(rank, count, port, name):
     jax.distributed.initialize(f"localhost:{port}", count, rank)
     grid, kwargs, batch = CASES[name]
-    plain, shared = SHT(grid, backend="jax", **kwargs), SHT(grid, sharding=over(), **kwargs)
-    alm, f = data(plain, batch)
-    expected, found = everything(plain)(alm, f), everything(shared)(alm, f)
+    plain, shared = SHT(grid, **kwargs), SHT(grid, sharding=over(), **kwargs)
+    alm, _ = data(plain, batch)
+    found = {"synthesis": shared.synthesis(alm), "gradient": jax.jit(jax.grad(energy(shared)))(alm)}
+    expected = {"synthesis": plain.synthesis(alm), "gradient": jax.jit(jax.grad(energy(plain)))(alm)}
     figures = {}
     for key, value in expected.items():
         value = np.asarray(value)
         errors = [np.abs(piece.data - value[piece.index]).max() for piece in found[key].addressable_shards]
         figures[key] = float(max(errors) / np.abs(value).max())
-    figures["eager"] = difference(shared.adjoint_synthesis(f), expected["adjoint_synthesis"])
     figures["devices"] = jax.device_count()
     figures["pieces"] = [list(piece.data.shape) for piece in found["synthesis"].addressable_shards]
     return figures

@@ -16,8 +16,9 @@ from jax.sharding import PartitionSpec as P
 from armillary.sphere import SHT, GaussLegendre, Healpix
 
 SCRIPT = Path(__file__).with_name("sharded_cases.py")
-DEFAULT = ["Gauss-Legendre, real", "McEwen-Wiaux, complex", "HEALPix, spin 2"]
+DEFAULT = ["McEwen-Wiaux, complex", "HEALPix, spin 2"]
 SLOW = [
+    "Gauss-Legendre, real",
     "Gauss-Legendre, complex",
     "Gauss-Legendre, spin 2",
     "Gauss-Legendre, fewer orders than devices",
@@ -80,14 +81,14 @@ def test_collectives_are_one_all_to_all_and_the_gathering_of_coefficients(figure
 
 def test_maps_of_every_devices_own(figures):
     found = figures["own_maps"]
-    assert len(found) == 4
+    assert len(found) == 2
     assert max(found.values()) < 1e-13
 
 
 @pytest.mark.slow
 def test_maps_of_every_devices_own_otherwise(slow_figures):
     found = slow_figures["own_maps_otherwise"]
-    assert len(found) == 8
+    assert len(found) == 10
     assert max(found.values()) < 1e-13
 
 
@@ -118,6 +119,7 @@ def two_processes(name):
 def test_two_processes():
     # 13 rings over 8 devices: whole maps on each.
     for found in two_processes("Gauss-Legendre, real"):
+        assert set(found) == {"devices", "pieces", "synthesis", "gradient"}
         assert found.pop("devices") == 8
         assert found.pop("pieces") == [[3, 13, 25]] * 4
         assert max(found.values()) < 1e-13
@@ -126,6 +128,7 @@ def test_two_processes():
 @pytest.mark.slow
 def test_two_processes_and_healpix():
     for found in two_processes("HEALPix, spin 2"):
+        assert set(found) == {"devices", "pieces", "synthesis", "gradient"}
         assert found.pop("devices") == 8
         assert found.pop("pieces") == [[2, 24]] * 4
         assert max(found.values()) < 1e-13
@@ -145,7 +148,7 @@ def test_single_precision_stays_and_is_accurate(grid):
     back = sht.adjoint_synthesis(f)
     assert back.dtype == np.complex64
     with jax.enable_x64(True):
-        plain = SHT(grid, real=True, backend="jax")
+        plain = SHT(grid, real=True)
         expected = plain.synthesis(alm)
         np.testing.assert_allclose(f, expected, atol=1e-5 * abs(expected).max())
         expected = plain.adjoint_synthesis(expected)
