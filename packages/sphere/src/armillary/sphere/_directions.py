@@ -93,7 +93,8 @@ class Directions:
     def _matrix(self) -> np.ndarray:
         """From real and imaginary parts of the fields to those of the function; a product beats an FFT this short."""
         n = np.array(self.orders)
-        waves = (-1.0) ** n * np.exp(2j * np.pi * ((np.arange(self.samples)[:, None] * n) % self.samples) / self.samples)
+        turns = np.arange(self.samples)[:, None] * n % self.samples / self.samples
+        waves = (-1.0) ** n * np.exp(2j * np.pi * turns)
         matrix = np.block([[waves.real, -waves.imag], [waves.imag, waves.real]])
         columns = self._columns()
         keep = [*range(len(n)), *(len(n) + k for k in columns[len(n) :])]

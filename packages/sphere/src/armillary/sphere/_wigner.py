@@ -192,5 +192,3 @@ def _factors(so3: WignerTransform, operation: Operation) -> np.ndarray:
 def _order_signs(so3: WignerTransform, flmn: Array) -> np.ndarray:
     """(-1)**n for n from 0 up."""
     return (1 - 2 * (np.arange(so3.N) % 2)).astype(flmn.real.dtype)[:, None, None]
-
-
