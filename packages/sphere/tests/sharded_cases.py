@@ -3,6 +3,7 @@
 The arguments are the names of cases; or the process's number, "of", how many, the coordinator's port, and one case.
 """
 
+import itertools
 import json
 import os
 import re
@@ -138,6 +139,35 @@ def own_maps_otherwise():
     return own_maps(("jax", "table"), (True, False)) | own_maps(("auto",), (False,))
 
 
+def explicit_arrays():
+    return on_an_explicit_mesh(GaussLegendre(8), "auto")
+
+
+def explicit_arrays_otherwise():
+    cases = itertools.product((McEwenWiaux(8), Healpix(4)), ("jax", "table"))
+    return {key: value for case in cases for key, value in on_an_explicit_mesh(*case).items()}
+
+
+def on_an_explicit_mesh(grid, backend):
+    """Transforms without a sharding, of arrays whose types say where they are."""
+    mesh = jax.make_mesh((2, 4), ("data", "m"), axis_types=(AxisType.Explicit,) * 2)
+    sht = SHT(grid, L=8, backend=backend)
+    alm, _ = data(sht, (4,))
+    expected, gradient = np.asarray(sht.synthesis(alm)), jax.grad(energy(sht))(jnp.asarray(alm))
+    back = sht.analysis(expected)
+    figures = {}
+    for where in (P("data"), P(None, "m")):
+        x = jax.device_put(alm, NamedSharding(mesh, where))
+        with jax.set_mesh(mesh):
+            f = sht.synthesis(x)
+            assert jax.typeof(f).sharding.spec[0] == where[0]
+            key = f"{type(grid).__name__} {backend} {where}"
+            figures[f"{key} synthesis"] = difference(f, expected)
+            figures[f"{key} analysis"] = difference(sht.analysis(f), back)
+            figures[f"{key} gradient"] = difference(jax.grad(energy(sht))(x), gradient)
+    return figures
+
+
 def work():
     """The largest number of steps that a device recurs over, over the mean."""
     from armillary.sphere._sharded import Devices
@@ -173,5 +203,16 @@ if __name__ == "__main__":
         rank, _, count, port, name = sys.argv[1:]
         print(json.dumps(processes(int(rank), int(count), int(port), name)))
     else:
-        others = {function.__name__: function for function in (collectives, meshes, own_maps, own_maps_otherwise, work)}
+        others = {
+            function.__name__: function
+            for function in (
+                collectives,
+                meshes,
+                own_maps,
+                own_maps_otherwise,
+                explicit_arrays,
+                explicit_arrays_otherwise,
+                work,
+            )
+        }
         print(json.dumps({name: others[name]() if name in others else same_numbers(name) for name in sys.argv[1:]}))

@@ -140,6 +140,11 @@ def test_single_precision():
     assert np.linalg.norm(found - expected) < 1e-6 * np.linalg.norm(expected)
 
 
+def test_no_field_and_no_point():
+    assert evaluate(jnp.zeros((0, 3, 5)), jnp.zeros(4), 0.0).shape == (0, 4)
+    assert evaluate(jnp.zeros((2, 3, 5)), jnp.zeros((0, 4)), 0.0).shape == (2, 0, 4)
+
+
 def test_errors():
     alm = jnp.ones((3, 5))
     with pytest.raises(ValueError, match=r"alm has shape \(3, 4\)"):

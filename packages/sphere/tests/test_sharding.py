@@ -46,12 +46,12 @@ def result(process):
 
 @pytest.fixture(scope="module")
 def figures():
-    return result(start(*DEFAULT, "collectives", "own_maps"))
+    return result(start(*DEFAULT, "collectives", "own_maps", "explicit_arrays"))
 
 
 @pytest.fixture(scope="module")
 def slow_figures():
-    return result(start(*SLOW, "meshes", "own_maps_otherwise", "work"))
+    return result(start(*SLOW, "meshes", "own_maps_otherwise", "explicit_arrays_otherwise", "work"))
 
 
 def check(case):
@@ -89,6 +89,19 @@ def test_maps_of_every_devices_own(figures):
 def test_maps_of_every_devices_own_otherwise(slow_figures):
     found = slow_figures["own_maps_otherwise"]
     assert len(found) == 10
+    assert max(found.values()) < 1e-13
+
+
+def test_arrays_of_a_mesh_with_explicit_axes(figures):
+    found = figures["explicit_arrays"]
+    assert len(found) == 6
+    assert max(found.values()) < 1e-13
+
+
+@pytest.mark.slow
+def test_arrays_of_a_mesh_with_explicit_axes_otherwise(slow_figures):
+    found = slow_figures["explicit_arrays_otherwise"]
+    assert len(found) == 24
     assert max(found.values()) < 1e-13
 
 

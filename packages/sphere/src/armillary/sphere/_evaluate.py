@@ -71,7 +71,7 @@ def evaluate(
     except ValueError:
         raise ValueError(f"theta has shape {theta.shape} and phi {phi.shape}: they must broadcast") from None
     theta, phi = (jnp.broadcast_to(x, points).ravel() for x in (theta, phi))
-    if not theta.size:
+    if not theta.size or not alm.size:
         return jnp.zeros((*alm.shape[:-2], *points), alm.dtype)
     f = _evaluate(alm.reshape(-1, L, 2 * L - 1), theta, phi, spin)
     return f.reshape(*alm.shape[:-2], *points)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Complex, Inexact
 
 from . import _ducc, _sharded, _transform
@@ -55,8 +55,8 @@ class SHT:
     - ``"pallas"``: the recursion is one fused kernel, for NVIDIA GPUs; needs x64.
     - ``"ducc"``: ducc0's C++, for CPUs: ``pip install 'armillary-sphere[ducc]'``. It uses as many threads as the
       environment's ``DUCC0_NUM_THREADS`` says, or all.
-    - ``"auto"``: ``"ducc"`` on CPUs where it is installed, otherwise ``"jax"``; always ``"jax"`` with `sharding` and in
-      a `jax.shard_map`.
+    - ``"auto"``: ``"ducc"`` on CPUs where it is installed, otherwise ``"jax"``; always ``"jax"`` with `sharding`, in a
+      `jax.shard_map`, and for arrays on a mesh with explicit axes.
 
     With `sharding` one transform is shared by several devices, of one process or many: orders are split over them for
     the recursion, then, after one all-to-all, rings for the Fourier transforms. Maps come out split over rings (on
@@ -254,7 +254,15 @@ class SHT:
             _pallas.check_x64()
         if self.sharding is not None:
             return _flattened(self, operation, functools.partial(getattr(_sharded, operation), self), x)
-        return _run(self, self.engine, operation, x, _transform.table_of(self, x))
+        mesh = jax.typeof(x).sharding.mesh
+        if AxisType.Explicit not in mesh.axis_types:
+            return _run(self, self.engine, operation, x, _transform.table_of(self, x))
+        # Types that say where arrays are would have to be carried through every stage: leave it to the compiler, and
+        # give the result the batch's.
+        sht = replace(self, backend="jax") if self.backend == "auto" else self
+        run = functools.partial(_run, sht, sht.engine, operation, table=_transform.table_of(sht, x))
+        batch = jax.typeof(x).sharding.spec[: x.ndim - _trailing(self, operation)]
+        return jax.sharding.auto_axes(run, out_sharding=NamedSharding(mesh, PartitionSpec(*batch)))(x)
 
     def _pixel_weights(self, f: Array) -> np.ndarray:
         return np.repeat(self.grid.weights, self.grid.nphi).astype(np.finfo(f.dtype).dtype)
@@ -267,10 +275,18 @@ def _run(sht: SHT, engine: str, operation: Operation, x: Array, table: tuple[Arr
     return _flattened(sht, operation, functools.partial(getattr(_transform, operation), sht, table=table), x)
 
 
+def _trailing(sht: SHT, operation: Operation) -> int:
+    """The number of axes of an argument that are no batch."""
+    return 2 if operation in ("synthesis", "adjoint_analysis") else len(sht.grid.shape)
+
+
 def _flattened(sht: SHT, operation: Operation, call: Callable[[Array], Array], x: Array) -> Array:
     """Call with all leading axes as one."""
-    trailing = 2 if operation in ("synthesis", "adjoint_analysis") else len(sht.grid.shape)
+    trailing = _trailing(sht, operation)
     batch, own = x.shape[: x.ndim - trailing], x.shape[x.ndim - trailing :]
+    if 0 in batch:
+        one = jax.eval_shape(call, jax.ShapeDtypeStruct((1, *own), x.dtype))
+        return jnp.zeros((*batch, *one.shape[1:]), one.dtype)
     y = call(x.reshape(-1, *own))
     return y.reshape(*batch, *y.shape[1:])
 
