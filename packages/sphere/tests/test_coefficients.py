@@ -117,7 +117,22 @@ def test_distribution_in_models_and_transformations():
     assert float(total) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_distribution_of_fewer_degrees():
+    cl, x = jnp.asarray(spectrum(6), jnp.float32), jax.random.normal(jax.random.key(0), (9,))
+    prior = IsotropicGaussian(cl, 3)
+    assert prior.event_shape == (9,)
+    assert float(prior.log_prob(x)) == pytest.approx(float(IsotropicGaussian(cl[:3]).log_prob(x)), rel=1e-6)
+    np.testing.assert_array_equal(prior.variance, np.repeat(cl[:3], [1, 3, 5]))
+
+
 def test_distribution_errors():
+    with pytest.raises(ValueError, match=r"L=5: the bandlimit of a cl of shape \(4,\) is an integer from 1 to 4"):
+        IsotropicGaussian(jnp.ones(4), 5)
+    for length in (3, 5, 9):
+        with pytest.raises(
+            ValueError, match=rf"value has shape \(2, {length}\): its last axis is of length L\*\*2 = 4"
+        ):
+            IsotropicGaussian(jnp.ones(2)).log_prob(jnp.zeros((2, length)))
     with pytest.raises(ValueError, match="cl has shape"):
         IsotropicGaussian(1.0)
     with pytest.raises(ValueError, match="cl"):

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from numpyro import distributions as dist
 from numpyro.distributions import constraints
 
+from ._checks import check_integer
+
 
 class IsotropicGaussian(dist.Distribution):
     r"""A zero-mean isotropic Gaussian field, as the distribution of its harmonic coefficients in the real layout.
@@ -18,17 +20,18 @@ class IsotropicGaussian(dist.Distribution):
     .. math:: \ln p(x) = -\frac12 \sum_{l=0}^{L-1} \Bigl[ (2 l + 1) \ln (2 \pi C_l)
               + \frac{1}{C_l} \sum_{m=-l}^{l} x_{lm}^2 \Bigr].
 
-    A value is a vector of length ``L**2`` (see `alm_to_real`), with `L` the length of `cl`: the field itself is
+    A value is a vector of length ``L**2`` (see `alm_to_real`): the field itself is
     ``SHT(grid, real=True).synthesis(alm_from_real(x))``. The density is normalised and in the real coefficients, so
     that it may be used for evidence as it is.
 
     Args:
         cl: the power :math:`C_l` of each degree from 0 on, positive; leading axes are a batch. A degree that the field
             has not (:math:`C_0 = 0` is common) has no density: give it a small power.
+        L: the bandlimit, by default the length of `cl`; power of higher degrees is left out.
         validate_args: check `cl` and the values, where they are not traced.
 
     Raises:
-        ValueError: `cl` has no axis; or, if `validate_args`, it is not positive.
+        ValueError: `cl` has no axis, or fewer degrees than `L`; or, if `validate_args`, it is not positive.
 
     >>> import jax, jax.numpy as jnp
     >>> from armillary.sphere import IsotropicGaussian
@@ -43,11 +46,15 @@ class IsotropicGaussian(dist.Distribution):
     support = constraints.real_vector
     reparametrized_params = ["cl"]  # noqa: RUF012
 
-    def __init__(self, cl: Float[Array, "... L"], *, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, cl: Float[Array, "... degrees"], L: int | None = None, *, validate_args: bool | None = None
+    ) -> None:
         if np.ndim(cl) == 0 or np.shape(cl)[-1] == 0:
             raise ValueError(f"cl has shape {np.shape(cl)}: its last axis holds the power of each degree from 0 on")
-        self.cl = jnp.asarray(cl)
-        L = self.cl.shape[-1]
+        degrees = np.shape(cl)[-1]
+        meaning = f"the bandlimit of a cl of shape {np.shape(cl)}"
+        L = check_integer("L", degrees if L is None else L, 1, degrees, meaning)
+        self.cl = jnp.asarray(cl)[..., :L]
         super().__init__(self.cl.shape[:-1], (L * L,), validate_args=validate_args)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... L**2"]:
@@ -58,8 +65,14 @@ class IsotropicGaussian(dist.Distribution):
 
     @dist.util.validate_sample
     def log_prob(self, value: Float[Array, "... L**2"], intermediates: Any = None) -> Array:
-        """The log-density of coefficients in the real layout."""
+        """The log-density of coefficients in the real layout.
+
+        Raises:
+            ValueError: the last axis of `value` is not of length ``L**2``.
+        """
         L = self.cl.shape[-1]
+        if np.shape(value)[-1:] != self.event_shape:
+            raise ValueError(f"value has shape {np.shape(value)}: its last axis is of length L**2 = {L * L}")
         degree, order = np.arange(L)[:, None], np.arange(1 - L, L)
         inside = abs(order) <= degree
         dense = jnp.asarray(value)[..., np.where(inside, degree * (degree + 1) + order, 0).astype(np.int32)]
