@@ -1,3 +1,5 @@
+import inspect
+
 import healpy as hp
 import jax
 import jax.numpy as jnp
@@ -149,6 +151,30 @@ def test_transformations_and_single_precision():
     assert (turned[1:] == 0).all()
     f = jax.random.normal(jax.random.key(0), (2, 4, 7))
     np.testing.assert_allclose(jax.vmap(lambda x: forward(x, 4))(f), forward(f, 4), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # in healpy
+@pytest.mark.usefixtures("x64")
+def test_maps_with_a_mask():
+    nside = 4
+    masked = np.ma.array(np.random.default_rng(0).normal(size=(3, 12 * nside**2)), mask=np.zeros((3, 192), bool))
+    masked[:, 20:40] = np.ma.masked
+    masked.set_fill_value(hp.UNSEEN)
+    expected = hp.map2alm(masked.filled())
+    np.testing.assert_allclose(map2alm(masked), expected, atol=1e-13)
+    np.testing.assert_allclose(map2alm(list(masked)), expected, atol=1e-13)
+    np.testing.assert_allclose(map2alm(masked[0]), expected[0], atol=1e-13)
+
+
+def test_arguments_have_the_names_and_places_of_the_originals(s2fft):
+    for ours, theirs in (
+        (forward, s2fft.forward),
+        (inverse, s2fft.inverse),
+        (map2alm, hp.map2alm),
+        (alm2map, hp.alm2map),
+    ):
+        names = [name for name in inspect.signature(theirs).parameters if not name.startswith("_")]
+        assert list(inspect.signature(ours).parameters) == names
 
 
 def test_s2fft_errors():

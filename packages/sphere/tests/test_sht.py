@@ -244,6 +244,24 @@ def test_batches_and_transformations(sht):
     np.testing.assert_allclose(jax.vmap(gradient)(f[0])[3], gradient(f[0, 3]), atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["jax", "table"])
+def test_batches_of_nothing(backend):
+    for sht in (SHT(GaussLegendre(5), real=True, backend=backend), SHT(GaussLegendre(5), spin=2, backend=backend)):
+        alm, f = np.zeros((3, 0, 5, 9), complex), np.zeros((0, 5, 9), sht.out_structure().dtype)
+        for operation in (sht.synthesis, sht.adjoint_analysis):
+            out = operation(alm)
+            assert (out.shape, out.dtype) == ((3, 0, 5, 9), f.dtype)
+        for operation in (sht.analysis, sht.adjoint_synthesis):
+            out = operation(f)
+            assert (out.shape, out.dtype) == ((0, 5, 9), alm.dtype)
+
+
+def test_arrays_in_the_other_order_of_bytes():
+    sht = pure(GaussLegendre(5), real=True)
+    f = random_map(sht)
+    np.testing.assert_array_equal(sht.analysis(f.astype(f.dtype.newbyteorder())), sht.analysis(f))
+
+
 def test_traced_once_for_equal_transforms():
     traces = []
 

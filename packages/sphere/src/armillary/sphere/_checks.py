@@ -23,6 +23,8 @@ def check_array(name: str, x: Any, trailing: tuple[int, ...], kind: str, layout:
     """
     if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
         x = np.asarray(x)
+    if isinstance(x, (np.ndarray, np.generic)):
+        x = x.astype(x.dtype.newbyteorder("="), copy=False)  # what is read from FITS is big-endian
     dtype = x.dtype
     if dtype in (np.float64, np.complex128) and not jax.config.jax_enable_x64:
         raise ValueError(

@@ -162,12 +162,13 @@ def map2alm(
     datapath: None = None,
     gal_cut: float = 0,
     use_pixel_weights: bool = False,
+    verbose: bool = True,
 ) -> Complex[Array, "*triangles"]:
     """`SHT.analysis` of HEALPix maps with the arguments and the layout of healpy's ``map2alm``.
 
     Args:
-        maps: a map in RING order, or several; with `pol`, three are T, Q and U. Pixels that are healpy's ``UNSEEN``
-            count as 0.
+        maps: a map in RING order, or several; with `pol`, three are T, Q and U. Pixels that are healpy's ``UNSEEN``,
+            or masked in a `numpy.ma.MaskedArray`, count as 0.
         lmax: the highest degree, at most ``4 nside - 1``; ``3 nside - 1`` by default.
         mmax: the highest order; `lmax` by default.
         iter: the number of Jacobi iterations.
@@ -177,6 +178,7 @@ def map2alm(
         datapath: None.
         gal_cut: 0: to leave pixels out, set them to 0.
         use_pixel_weights: False.
+        verbose: without effect, as in healpy.
 
     Returns:
         The orders ``m >= 0`` in healpy's layout, with a leading axis where there was more than one map.
@@ -230,6 +232,7 @@ def alm2map(
     sigma: float | None = None,
     pol: bool = True,
     inplace: bool = False,
+    verbose: bool = True,
 ) -> Float[Array, "*shape"]:
     r"""`SHT.synthesis` on HEALPix with the arguments and the layout of healpy's ``alm2map``.
 
@@ -244,6 +247,7 @@ def alm2map(
         sigma: the beam's standard deviation in radians, instead of `fwhm`.
         pol: three sets of coefficients are T, E and B, and the maps T, Q and U; otherwise each is of a scalar.
         inplace: False: arrays of JAX are not changed.
+        verbose: without effect, as in healpy.
 
     Returns:
         The map in RING order, or the maps.
@@ -290,7 +294,10 @@ def _stack(name: str, x: Any) -> tuple[Any, bool]:
     if isinstance(x, (list, tuple)):
         if len({np.shape(part) for part in x}) > 1:
             raise ValueError(f"{name} has parts of the shapes {[np.shape(part) for part in x]}: they must be equal")
+        x = [part.filled(0) if isinstance(part, np.ma.MaskedArray) else part for part in x]
         x = np.stack(x) if all(isinstance(part, np.ndarray) for part in x) else jnp.stack(x)
+    elif isinstance(x, np.ma.MaskedArray):
+        x = x.filled(0)
     if np.ndim(x) not in (1, 2) or np.size(x) == 0:
         raise ValueError(f"{name} has shape {np.shape(x)}: one array with one axis is needed, or several of these")
     return (x[None], True) if np.ndim(x) == 1 else (x, False)
