@@ -65,8 +65,8 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "armillary-sphere": {
-        "transform": ("sht",),
-        "prior": ("isotropic-gaussian",),
+        "transform": ("sht", "wigner", "wavelets"),
+        "prior": ("isotropic-gaussian", "wavelet-l1"),
         "likelihood": ("masked-gaussian",),
         "demo": ("earth",),
     },

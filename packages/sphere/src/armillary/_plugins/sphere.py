@@ -12,6 +12,18 @@ def armillary_transforms():
         "Spherical harmonic transform of any spin",
         "Reinecke M., Seljebotn D. S. 2013, A&A 554, A112; Goldberg J. N. et al. 1967, J. Math. Phys. 8, 2155",
     )
+    yield ComponentSpec(
+        "wigner",
+        "armillary.sphere:WignerTransform",
+        "Fourier transform on the rotation group",
+        "McEwen J. D. et al. 2015, IEEE Sig. Proc. Let. 22, 2425",
+    )
+    yield ComponentSpec(
+        "wavelets",
+        "armillary.sphere:Wavelets",
+        "Scale-discretised wavelets on the sphere: directional, curvelets, ridgelets, needlets",
+        "McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59",
+    )
 
 
 @hookimpl
@@ -22,6 +34,12 @@ def armillary_priors():
         "armillary.sphere:IsotropicGaussian",
         "Isotropic Gaussian field on the sphere, by its power spectrum",
         "Marinucci D., Peccati G. 2011, Random Fields on the Sphere, Cambridge University Press",
+    )
+    yield ComponentSpec(
+        "wavelet-l1",
+        "armillary.sphere:WaveletL1",
+        "Field on the sphere that is sparse in wavelets",
+        "Wallis C. G. R., Wiaux Y., McEwen J. D. 2017, IEEE Trans. Image Process. 26, 5176",
     )
 
 

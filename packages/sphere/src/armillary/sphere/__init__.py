@@ -1,4 +1,4 @@
-"""Spherical harmonic transforms and random fields on the sphere, in JAX."""
+"""Spherical harmonic transforms, wavelets and random fields on the sphere, in JAX."""
 
 from ._coefficients import alm_from_real as alm_from_real
 from ._coefficients import alm_to_real as alm_to_real
@@ -24,3 +24,7 @@ from ._likelihood import MaskedGaussian as MaskedGaussian
 from ._plot import plot_map as plot_map
 from ._rotation import rotate_alm as rotate_alm
 from ._sht import SHT as SHT
+from ._wavelet_prior import WaveletL1 as WaveletL1
+from ._wavelet_transform import WaveletCoefficients as WaveletCoefficients
+from ._wavelets import Wavelets as Wavelets
+from ._wigner import WignerTransform as WignerTransform

@@ -79,7 +79,7 @@ class WaveletL1(dist.Distribution):
     def __init__(
         self,
         wavelets: Wavelets,
-        scale: Float[ArrayLike, ...] = 1.0,
+        scale: Float[ArrayLike, "*shape"] = 1.0,
         *,
         tolerance: float = 1e-6,
         validate_args: bool | None = None,
@@ -100,7 +100,7 @@ class WaveletL1(dist.Distribution):
         self.tolerance = float(tolerance)
         super().__init__(self.scale.shape, (wavelets.L**2,), validate_args=validate_args)
 
-    def norm(self, x: Float[Array, "... L**2"]) -> Float[Array, ...]:
+    def norm(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:
         r"""The norm :math:`\|x\|_\psi`."""
         return _norm(self.wavelets, self._check(x))
 
@@ -109,7 +109,7 @@ class WaveletL1(dist.Distribution):
         """The log-density of coefficients in the real layout, but for the constant ln Z."""
         return -self.norm(value) / self.scale - self.wavelets.L**2 * jnp.log(self.scale)
 
-    def prox(self, x: Float[Array, "... L**2"], step: Float[ArrayLike, ...]) -> Float[Array, "... L**2"]:
+    def prox(self, x: Float[Array, "... L**2"], step: Float[ArrayLike, "*shape"]) -> Float[Array, "... L**2"]:
         r"""The proximal operator :math:`\arg\min_u \|u\|_\psi / b + |u - x|^2 / (2\,\text{step})`.
 
         With analysis A and synthesis S it is :math:`x - S q`, where q, no larger than step / b anywhere, minimises
