@@ -4,9 +4,10 @@
 
 Analysis from a map and synthesis to a map of a real field, on the grid of McEwen and Wiaux that s2wav is made for, and
 the gradients of a sum of squares through either; in float64. Libraries take turns; the least and the median of
-`--repeats` rounds are printed, and, for the first call, compilation and set-up apart. s2wav runs with its recursions and
-with its precomputed kernels. Peak memory is that of a process of its own that does the four once, less that of the
-process before it began. Ratios are s2wav's least time, or memory, over ours.
+`--repeats` rounds are printed. Set-up is all that comes before, kernels and the compilation of analysis; the first call
+of the others has theirs. s2wav runs with its recursions and with its precomputed kernels. Peak memory is that of a
+process of its own that does the four once, less that of the process before it began. Ratios are s2wav's least time, or
+memory, over ours.
 
 s2wav 1.0.4 pins packages that no longer build, and imports torch, which it does not use here: install it by
 ``pip install --no-deps s2wav==1.0.4`` beside s2fft; torch is replaced by an empty module. Without s2wav ours are timed
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import os
 import platform
 import resource
@@ -77,7 +79,7 @@ def four(f: jax.Array, analysis: Callable, synthesis: Callable) -> dict[str, Cal
         return sum(((x.real**2 + x.imag**2).sum() for x in jax.tree.leaves(tree)), start=jnp.zeros(()))
 
     c = analysis(f)
-    gradients = [jax.jit(jax.grad(lambda x, g=g: squares(g(x)), holomorphic=False)) for g in (analysis, synthesis)]
+    gradients = [jax.jit(jax.grad(lambda x, g=g: squares(g(x)))) for g in (analysis, synthesis)]
     calls = [lambda: analysis(f), lambda: synthesis(c), lambda: gradients[0](f), lambda: gradients[1](c)]
     return dict(zip(OPERATIONS, calls, strict=True))
 
@@ -159,7 +161,7 @@ def main() -> None:
         libraries = ["ours", *peers]
         setup, calls = {}, {}
         for library in libraries:
-            setup[library], calls[library] = timed(lambda library=library: make(library, L))
+            setup[library], calls[library] = timed(functools.partial(make, library, L))
         for operation in OPERATIONS:
             firsts = {library: timed(calls[library][operation])[0] for library in libraries}
             times: dict[str, list[float]] = {library: [] for library in libraries}
@@ -170,19 +172,14 @@ def main() -> None:
                 least = min(times[library])
                 ratio = "" if library == "ours" else f"{least / min(times['ours']):8.1f}"
                 median = statistics.median(times[library])
-                print(
-                    f"L={L:<4} {operation:<19} {library:<18} {least:>10.2f} {median:>10.2f} {firsts[library]:>12.2f} {ratio:>8}",
-                    flush=True,
-                )
+                numbers = f"{least:>10.2f} {median:>10.2f} {firsts[library]:>12.2f} {ratio:>8}"
+                print(f"L={L:<4} {operation:<20} {library:<18} {numbers}", flush=True)
         for library in libraries:
-            print(f"L={L:<4} {'set-up, s':<19} {library:<18} {setup[library]:>10.2f}")
+            print(f"L={L:<4} {'set-up, s':<20} {library:<18} {setup[library]:>10.2f}")
         peaks = {library: memory(library, L) for library in libraries}
         for library, peak in peaks.items():
-            ratio = "" if library == "ours" else f"{peak / peaks['ours']:8.1f}"
-            print(
-                f"L={L:<4} {'peak memory, MiB':<19} {library:<18} {peak:>10.0f} {'':>10} {'':>12} {ratio:>8}",
-                flush=True,
-            )
+            ratio = "" if library == "ours" or peaks["ours"] < 1 else f"{peak / peaks['ours']:8.1f}"
+            print(f"L={L:<4} {'peak memory, MiB':<20} {library:<18} {peak:>10.0f} {'':>23} {ratio:>8}", flush=True)
 
 
 if __name__ == "__main__":
