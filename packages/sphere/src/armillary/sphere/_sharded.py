@@ -213,57 +213,40 @@ _to_maps_p, _to_coefficients_p = linear_pair(
 )
 
 
-# The orders of a device, and all rings: `_transform`'s two functions of the same names, on those orders alone.
+# The orders of a device, and all rings.
 
 
 def _to_rings(sht: SHT, devices: Devices, alm: Array) -> Array:
     """Coefficients (batch, L, 2 L - 1) -> (order, part, batch, 2, ring of the Legendre stage)."""
-    L, spin, rings = sht.L, sht.spin, transform.rings_of(sht)
     orders = devices.own()
+
+    def to_lanes(parts: list[Array]) -> Array:
+        return _to_lanes(parts, orders, sht.spin)
+
+    def synthesise(lanes: Array) -> Array:
+        return _legendre.synthesise_lanes(lanes, transform.rings_of(sht), sht.L, sht.spin, _lanes(sht, orders))
+
     positive, negative = (jnp.take(x, orders, axis=2) for x in layout.split_orders(alm))
-    if spin:
-        parity = (layout.order_signs(L, alm.real.dtype) * (-1) ** spin)[:, None]
-        lanes = [
-            _to_lanes([positive, parity * negative], orders, spin),
-            _to_lanes([negative, parity * positive], orders, spin),
-        ]
-        both = jnp.concatenate([orders, L + orders])
-        sums = _legendre.synthesise_lanes(jnp.concatenate(lanes), rings, L, spin, both)[:, 0]
-        sums = sums.reshape(2, devices.orders, 2, -1, sums.shape[-1])
-        x = layout.join_hemispheres(sums[:, :, 0], sums[::-1, :, 1], rings.count)
-        x = jnp.moveaxis(x, 0, 1)
-    else:
-        signs = layout.order_signs(devices.orders, alm.real.dtype)
-        parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
-        sums = _legendre.synthesise_lanes(_to_lanes(parts, orders, 0), rings, L, 0, orders)
-        x = layout.join_hemispheres(sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1], rings.count)
-    return x.reshape(devices.orders, 1 if sht.real else 2, -1, 2, rings.count)
+    return transform.sum_degrees(sht, positive, negative, to_lanes, synthesise)
 
 
 def _from_rings(sht: SHT, devices: Devices, x: Array) -> Array:
     """The transpose of `_to_rings`, and the coefficients of all devices together."""
-    L, spin, rings = sht.L, sht.spin, transform.rings_of(sht)
-    orders, parts = devices.own(), x.shape[1]
-    north, south = layout.split_hemispheres(x)
-    if spin:
-        sums = jnp.stack([north, south[:, ::-1]], axis=2)  # orders, lanes of sign + and -, parts
-        sums = jnp.moveaxis(sums, 1, 0).reshape(2 * devices.orders, 1, -1, north.shape[-1])
-        lanes = _legendre.analyse_lanes(sums, rings, L, spin, jnp.concatenate([orders, L + orders]))
-        positive, minus_turned = _from_lanes(lanes[: devices.orders], orders, L, 2)
-        negative, turned = _from_lanes(lanes[devices.orders :], orders, L, 2)
-        parity = (layout.order_signs(L, x.dtype) * (-1) ** spin)[:, None]
-        found = jnp.stack([positive + parity * turned, negative + parity * minus_turned])
-    else:
-        sums = jnp.stack([north + south, north - south], axis=1)
-        sums = sums.reshape(devices.orders, 2, -1, north.shape[-1])
-        found = _from_lanes(_legendre.analyse_lanes(sums, rings, L, 0, orders), orders, L, parts)
-    found = devices.undeal(lax.all_gather(found, devices.axes, axis=3), 3)
-    positive, negative = found[0], found[-1]
-    if not spin:
-        negative = layout.order_signs(L, x.dtype) * (negative.conj() if sht.real else negative)
-        if sht.real:
-            positive = positive.at[:, :, 0].set(positive[:, :, 0].real)
-    return layout.join_orders(positive, negative)
+    orders = devices.own()
+
+    def analyse(sums: Array) -> Array:
+        return _legendre.analyse_lanes(sums, transform.rings_of(sht), sht.L, sht.spin, _lanes(sht, orders))
+
+    def from_lanes(lanes: Array, parts: int) -> list[Array]:
+        return list(_from_lanes(lanes, orders, sht.L, parts))
+
+    found = jnp.stack(transform.sum_rings(sht, x, analyse, from_lanes))
+    return transform.join_parts(sht, list(devices.undeal(lax.all_gather(found, devices.axes, axis=3), 3)))
+
+
+def _lanes(sht: SHT, orders: Array) -> Array:
+    """The numbers of the lanes of some orders."""
+    return jnp.concatenate([orders, sht.L + orders]) if sht.spin else orders
 
 
 def _to_lanes(parts: list[Array], orders: Array, spin: int) -> Array:

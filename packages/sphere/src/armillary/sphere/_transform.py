@@ -6,6 +6,7 @@ maps, those from 0 down, and the axis of two holds real and imaginary parts. Eve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -73,46 +74,71 @@ def _adjoint(sht: SHT, f: Array, table: Table, weighted: bool) -> Array:
 
 
 def _to_rings(sht: SHT, alm: Array, table: Table) -> Array:
-    L, spin, rings = sht.L, sht.spin, rings_of(sht)
-    positive, negative = layout.split_orders(alm)
-    signs = layout.order_signs(L, alm.real.dtype)
-    if spin:
-        # On the southern rings a lane of order m and sign + is that of sign - on the northern ones, up to a sign.
-        parity = (signs * (-1) ** spin)[:, None]
-        lanes = [
-            layout.to_lanes([positive, parity * negative], spin),
-            layout.to_lanes([negative, parity * positive], spin),
-        ]
-        sums = _synthesise(sht, jnp.concatenate(lanes), table)[:, 0]
-        sums = sums.reshape(2, L, 2, -1, sums.shape[-1])  # lanes of sign + and -, orders, parts
-        x = layout.join_hemispheres(sums[:, :, 0], sums[::-1, :, 1], rings.count)
-        x = jnp.moveaxis(x, 0, 1)
-    else:
-        parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
-        sums = _synthesise(sht, layout.to_lanes(parts, 0), table)
-        x = layout.join_hemispheres(sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1], rings.count)
-    return x.reshape(L, 1 if sht.real else 2, -1, 2, rings.count)
+    def to_lanes(parts: list[Array]) -> Array:
+        return layout.to_lanes(parts, sht.spin)
+
+    return sum_degrees(sht, *layout.split_orders(alm), to_lanes, lambda lanes: _synthesise(sht, lanes, table))
 
 
 def _from_rings(sht: SHT, x: Array, table: Table) -> Array:
-    L, spin = sht.L, sht.spin
-    parts = x.shape[1]
-    signs = layout.order_signs(L, x.dtype)
-    north, south = layout.split_hemispheres(x)
-    if spin:
-        sums = jnp.stack([north, south[:, ::-1]], axis=2)  # orders, lanes of sign + and -, parts
-        sums = jnp.moveaxis(sums, 1, 0).reshape(2 * L, 1, -1, north.shape[-1])
-        lanes = _analyse(sht, sums, table)
-        positive, minus_turned = layout.from_lanes(lanes[:L], spin, 2)
-        negative, turned = layout.from_lanes(lanes[L:], spin, 2)
-        parity = (signs * (-1) ** spin)[:, None]
-        positive, negative = positive + parity * turned, negative + parity * minus_turned
+    def from_lanes(lanes: Array, parts: int) -> list[Array]:
+        return layout.from_lanes(lanes, sht.spin, parts)
+
+    return join_parts(sht, sum_rings(sht, x, lambda sums: _analyse(sht, sums, table), from_lanes))
+
+
+def sum_degrees(
+    sht: SHT,
+    positive: Array,
+    negative: Array,
+    to_lanes: Callable[[list[Array]], Array],
+    synthesise: Callable[[Array], Array],
+) -> Array:
+    """Coefficients ``(batch, degree, order)`` of orders m and -m -> ``(order, part, batch, 2, ring)``.
+
+    The orders are even and odd in turn; `to_lanes` takes parts to the lanes that `synthesise` sums.
+    """
+    count, orders = rings_of(sht).count, positive.shape[2]
+    if sht.spin:
+        # On the southern rings a lane of order m and sign + is that of sign - on the northern ones, up to a sign.
+        parity = (layout.order_signs(sht.L, positive.real.dtype) * (-1) ** sht.spin)[:, None]
+        lanes = [to_lanes([positive, parity * negative]), to_lanes([negative, parity * positive])]
+        sums = synthesise(jnp.concatenate(lanes))[:, 0]
+        sums = sums.reshape(2, orders, 2, -1, sums.shape[-1])  # lanes of sign + and -, orders, parts
+        x = layout.join_hemispheres(sums[:, :, 0], sums[::-1, :, 1], count)
+        x = jnp.moveaxis(x, 0, 1)
     else:
-        sums = jnp.stack([north + south, north - south], axis=1).reshape(L, 2, -1, north.shape[-1])
-        found = layout.from_lanes(_analyse(sht, sums, table), 0, parts)
-        positive, negative = found[0], signs * (found[0].conj() if sht.real else found[1])
-        if sht.real:
-            positive = positive.at[:, :, 0].set(positive[:, :, 0].real)
+        signs = layout.order_signs(orders, positive.real.dtype)
+        parts = [(positive + signs * negative.conj()) / 2] if sht.real else [positive, signs * negative]
+        sums = synthesise(to_lanes(parts))
+        x = layout.join_hemispheres(sums[:, 0] + sums[:, 1], sums[:, 0] - sums[:, 1], count)
+    return x.reshape(orders, 1 if sht.real else 2, -1, 2, count)
+
+
+def sum_rings(
+    sht: SHT, x: Array, analyse: Callable[[Array], Array], from_lanes: Callable[[Array, int], list[Array]]
+) -> list[Array]:
+    """The transpose of `sum_degrees`, but for what `join_parts` does to the parts."""
+    orders, parts = x.shape[:2]
+    north, south = layout.split_hemispheres(x)
+    if sht.spin:
+        sums = jnp.stack([north, south[:, ::-1]], axis=2)  # orders, lanes of sign + and -, parts
+        lanes = analyse(jnp.moveaxis(sums, 1, 0).reshape(2 * orders, 1, -1, north.shape[-1]))
+        positive, minus_turned = from_lanes(lanes[:orders], 2)
+        negative, turned = from_lanes(lanes[orders:], 2)
+        parity = (layout.order_signs(sht.L, x.dtype) * (-1) ** sht.spin)[:, None]
+        return [positive + parity * turned, negative + parity * minus_turned]
+    sums = jnp.stack([north + south, north - south], axis=1).reshape(orders, 2, -1, north.shape[-1])
+    return from_lanes(analyse(sums), parts)
+
+
+def join_parts(sht: SHT, found: list[Array]) -> Array:
+    """Dense coefficients from what `sum_rings` gives, of all orders."""
+    positive, negative = found[0], found[-1]
+    if not sht.spin:
+        negative = layout.order_signs(sht.L, negative.real.dtype) * (negative.conj() if sht.real else negative)
+    if sht.real:
+        positive = positive.at[:, :, 0].set(positive[:, :, 0].real)
     return layout.join_orders(positive, negative)
 
 
