@@ -12,6 +12,8 @@ from armillary.sphere._filters import generator
 from armillary.sphere._wavelets import WaveletCoefficients, Wavelets
 from armillary.sphere._wigner import WignerTransform
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KINDS = ["axisymmetric", "directional", "curvelet", "ridgelet", "needlet"]
 #: Wavelets of every kind, and directional ones with every N.
 EVERY = [("directional", N) for N in range(1, 7)] + [(kind, 1) for kind in KINDS if kind != "directional"]
@@ -151,14 +153,14 @@ def test_curvelets_are_of_orders_l_about_the_axis(x64):
 @pytest.mark.parametrize("spin", [0, 1, -2])
 def test_ridgelets_are_integrals_over_great_circles(x64, spin):
     """The synthesis of unfiltered coefficients at a pole, and the field on its equator, by the trapezium rule."""
-    L = 8
+    L = 6
     wavelets = Wavelets(L, spin=spin, real=False, kind="ridgelet", multiresolution=False)
     alm = coefficients(L, spin)
     alpha, beta = wavelets.scaling_grid.phi[3], wavelets.scaling_grid.theta[2]
     # Turned so that the pole of the circle is the north pole; Gauss-Legendre with odd L has the equator for a ring.
-    turned = np.zeros((9, 17), complex)
+    turned = np.zeros((7, 13), complex)
     turned[:L, 1:-1] = rotate_alm(alm, 0.0, -beta, -alpha)
-    equator = SHT(GaussLegendre(9), spin=spin).synthesis(turned)[4]
+    equator = SHT(GaussLegendre(7), spin=spin).synthesis(turned)[3]
     expected = complex(equator.mean() * 2 * np.pi)
     # Filters that sum to 1: the axisymmetric wavelets' own synthesis.
     c = wavelets.analysis(alm)
@@ -243,32 +245,38 @@ def test_coefficients_are_those_of_s2wav(x64, N):
 # Exactness.
 
 
-@pytest.mark.parametrize(
-    ("spin", "real", "multiresolution"),
-    [(0, True, True), (0, True, False), (0, False, True), (2, False, True), (-1, False, False)],
-)
-@pytest.mark.parametrize(("kind", "N"), EVERY)
+def reconstructions():
+    """Of every kind a real field at once; of a spin, and without multiresolution, most with the slow tests."""
+    for kind, N in EVERY:
+        yield pytest.param(kind, N, 0, True, True)
+        for spin, real, multiresolution in ((0, True, False), (0, False, True), (2, False, True), (-1, False, False)):
+            quick = (kind, N, spin) in (("directional", 2, -1), ("directional", 3, 2), ("ridgelet", 1, -1))
+            marks = () if quick else pytest.mark.slow
+            yield pytest.param(kind, N, spin, real, multiresolution, marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "N", "spin", "real", "multiresolution"), list(reconstructions()))
 def test_reconstruction(x64, kind, N, spin, real, multiresolution):
-    wavelets = Wavelets(9, N, spin=spin, real=real, multiresolution=multiresolution, kind=kind, backend="ducc")
-    alm = in_the_range(wavelets, coefficients(9, spin, real))
+    wavelets = Wavelets(7, N, spin=spin, real=real, multiresolution=multiresolution, kind=kind, backend="ducc")
+    alm = in_the_range(wavelets, coefficients(7, spin, real))
     c = wavelets.analysis(alm)
     assert jax.tree.map(jnp.shape, c) == jax.tree.map(lambda x: x.shape, wavelets.out_structure())
     np.testing.assert_allclose(wavelets.synthesis(c), alm, atol=1e-13)
 
 
 @pytest.mark.parametrize("grid", ["gl", "mw", "mwss", "dh", "cc"])
-@pytest.mark.parametrize(("J_min", "lam"), [(0, 2.0), (2, 1.4), (1, 3.0)])
+@pytest.mark.parametrize(("J_min", "lam"), [(2, 1.4), (1, 3.0)])
 def test_reconstruction_on_every_grid(x64, grid, J_min, lam):
     wavelets = Wavelets(9, 3, J_min, lam, grid=grid, backend="ducc")
     alm = coefficients(9, real=True)
     np.testing.assert_allclose(wavelets.synthesis(wavelets.analysis(alm)), alm, atol=1e-13)
 
 
-def test_reconstruction_in_jax(x64, quick_compilation):
-    wavelets = Wavelets(8, 2, backend="jax")
-    alm = coefficients(8, real=True)
+def test_reconstruction_in_jax(x64):
+    wavelets = Wavelets(5, 2, backend="jax")
+    alm = coefficients(5, real=True)
     np.testing.assert_allclose(wavelets.synthesis(wavelets.analysis(alm)), alm, atol=1e-13)
-    np.testing.assert_allclose(difference(wavelets.analysis(alm), Wavelets(8, 2).analysis(alm)), 0, atol=1e-13)
+    np.testing.assert_allclose(difference(wavelets.analysis(alm), Wavelets(5, 2).analysis(alm)), 0, atol=1e-13)
 
 
 @pytest.mark.slow
@@ -305,13 +313,12 @@ def test_reconstruction_on_healpix_by_iterations(x64):
     assert errors[2] < 1e-6
 
 
-@pytest.mark.parametrize(("spin", "real"), [(0, True), (2, False)])
-@pytest.mark.parametrize("N", [2, 3])
+@pytest.mark.parametrize(("N", "spin", "real"), [(2, 0, True), (3, 2, False)])
 def test_rotating_the_field_rotates_the_coefficients(x64, N, spin, real):
     """As functions on the rotation group: by the Wigner coefficients, order by order in n."""
     angles = 0.4, 1.1, -2.0
-    wavelets = Wavelets(9, N, spin=spin, real=real)
-    alm = coefficients(9, spin, real)
+    wavelets = Wavelets(5, N, spin=spin, real=real)
+    alm = coefficients(5, spin, real)
     c, turned = wavelets.analysis(alm), wavelets.analysis(rotate_alm(alm, *angles))
     for a, b, grid in zip(c.wavelets, turned.wavelets, wavelets.grids, strict=True):
         so3 = WignerTransform(grid.L, (len(a) + 1) // 2, grid, real)
@@ -322,11 +329,21 @@ def test_rotating_the_field_rotates_the_coefficients(x64, N, spin, real):
 # Laws.
 
 
-@pytest.mark.parametrize(("kind", "N"), [("directional", 2), ("directional", 3), ("curvelet", 1), ("ridgelet", 1)])
-@pytest.mark.parametrize(("spin", "real", "grid"), [(0, True, "gl"), (2, False, "mw"), (0, True, "healpix")])
+@pytest.mark.parametrize(
+    ("kind", "N", "spin", "real", "grid"),
+    [
+        ("directional", 2, 0, True, "gl"),
+        ("directional", 3, 0, True, "healpix"),
+        ("directional", 2, -2, False, "mw"),
+        ("curvelet", 1, 0, True, "dh"),
+        ("curvelet", 1, 1, False, "gl"),
+        ("ridgelet", 1, 0, True, "cc"),
+        ("ridgelet", 1, 2, False, "healpix"),
+    ],
+)
 def test_adjoints(x64, kind, N, spin, real, grid):
-    wavelets = Wavelets(8, N, spin=spin, real=real, grid=grid, kind=kind)
-    alm, c = coefficients(8, seed=1), like(wavelets.analysis(coefficients(8)))
+    wavelets = Wavelets(6, N, spin=spin, real=real, grid=grid, kind=kind)
+    alm, c = coefficients(6, seed=1), like(wavelets.analysis(coefficients(6)))
     for left, right in (
         (inner(wavelets.analysis(alm), c), inner(alm, wavelets.adjoint_analysis(c))),
         (inner(wavelets.synthesis(c, 1), alm), inner(c, wavelets.adjoint_synthesis(alm, 1))),
@@ -336,8 +353,8 @@ def test_adjoints(x64, kind, N, spin, real, grid):
 
 @pytest.mark.parametrize(("N", "spin", "real"), [(3, 0, True), (2, 1, False)])
 def test_derivatives(x64, N, spin, real):
-    wavelets = Wavelets(8, N, spin=spin, real=real, backend="ducc")
-    alm = coefficients(8, spin, real)
+    wavelets = Wavelets(4, N, spin=spin, real=real, backend="ducc")
+    alm = coefficients(4, spin, real)
     c = like(wavelets.analysis(alm))
     tangent = jax.jvp(wavelets.analysis, (alm,), (2 * alm,))[1]
     assert difference(tangent, wavelets.analysis(2 * alm)) < 1e-13
@@ -376,7 +393,7 @@ def test_static_and_traced_once(x64):
 
 
 @pytest.mark.parametrize("backend", ["jax", "ducc"])
-def test_single_precision(quick_compilation, backend):
+def test_single_precision(backend):
     wavelets = Wavelets(8, 2, backend=backend, J_min=2)
     alm = alm_from_real(np.random.default_rng(0).normal(size=64).astype(np.float32))
     c = wavelets.analysis(alm)

@@ -84,8 +84,8 @@ def test_round_trip_with_many_directions(x64, N):
 
 
 def test_round_trip_at_the_bandlimit_in_jax(x64):
-    so3 = WignerTransform(5, 5, real=True, backend="jax")
-    flmn = coefficients(5, 5, real=True)
+    so3 = WignerTransform(3, 3, real=True, backend="jax")
+    flmn = coefficients(3, 3, real=True)
     np.testing.assert_allclose(so3.analysis(so3.synthesis(flmn)), flmn, atol=1e-13)
 
 
@@ -141,9 +141,8 @@ def test_derivatives(x64, real):
     np.testing.assert_allclose(pulled, so3.adjoint_analysis(flmn), atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["jax", "ducc"])
-def test_batches(x64, backend):
-    so3 = WignerTransform(6, 2, real=True, backend=backend)
+def test_batches(x64):
+    so3 = WignerTransform(6, 2, real=True, backend="ducc")
     flmn = coefficients(6, 2, batch=(2, 3))
     f = so3.synthesis(flmn)
     assert f.shape == (2, 3, 3, 6, 11)
@@ -169,8 +168,8 @@ def test_static_and_traced_once(x64):
 
 @pytest.mark.parametrize("backend", ["jax", "ducc"])
 def test_single_precision(backend):
-    so3 = WignerTransform(16, 3, real=True, backend=backend)
-    flmn = coefficients(16, 3, real=True).astype(np.complex64)
+    so3 = WignerTransform(16, 2, real=True, backend=backend)
+    flmn = coefficients(16, 2, real=True).astype(np.complex64)
     f = so3.synthesis(flmn)
     assert f.dtype == np.float32
     back = so3.analysis(f)

@@ -223,7 +223,8 @@ def _draw(w: Wavelets, key: jax.Array, count: int, dtype: np.dtype) -> Array:
 
     def hmc(y: Array, key: jax.Array) -> tuple[Array, None]:
         keys = jax.random.split(key, 4)
-        y = y * (jax.random.gamma(keys[0], size, (count,), dtype) / norm(y))[:, None]
+        # A Gamma of whole order is a sum of exponentials.
+        y = y * (jax.random.exponential(keys[0], y.shape, dtype).sum(axis=1) / norm(y))[:, None]
         p = jax.random.normal(keys[1], y.shape, dtype)
         length = step * jax.random.uniform(keys[2], (count, 1), dtype, 0.5, 1.0)
 
@@ -238,9 +239,9 @@ def _draw(w: Wavelets, key: jax.Array, count: int, dtype: np.dtype) -> Array:
         accepted = jnp.log(jax.random.uniform(keys[3], (count,), dtype)) < -energy
         return jnp.where(accepted[:, None], new_y, y), None
 
-    first, *rest = jax.random.split(key, 1 + _DRAW_STEPS)
+    first, steps = jax.random.split(key)
     y = jax.random.normal(first, (count, size), dtype)
-    return spread * lax.scan(hmc, y, jnp.stack(rest))[0]
+    return spread * lax.scan(hmc, y, jax.random.split(steps, _DRAW_STEPS))[0]
 
 
 @functools.lru_cache(maxsize=64)
