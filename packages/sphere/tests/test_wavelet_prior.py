@@ -10,9 +10,7 @@ import scipy.optimize
 
 from armillary.core import Target
 from armillary.core.testing import Case, parametrize_with_checks
-from armillary.sphere import alm_from_real, alm_to_real
-from armillary.sphere._wavelet_prior import WaveletL1
-from armillary.sphere._wavelets import Wavelets
+from armillary.sphere import WaveletL1, Wavelets, alm_from_real, alm_to_real
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from armillary.core.testing import Case, check_transform
-from armillary.sphere import SHT, GaussLegendre, Healpix, alm_from_real, rotate_alm
+from armillary.sphere import (
+    SHT,
+    GaussLegendre,
+    Healpix,
+    WaveletCoefficients,
+    Wavelets,
+    WignerTransform,
+    alm_from_real,
+    rotate_alm,
+)
 from armillary.sphere._filters import generator
-from armillary.sphere._wavelets import WaveletCoefficients, Wavelets
-from armillary.sphere._wigner import WignerTransform
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from armillary.core.testing import Case, check_transform
-from armillary.sphere import DriscollHealy, GaussLegendre, Healpix, McEwenWiaux, McEwenWiauxSS
-from armillary.sphere._wigner import WignerTransform
+from armillary.sphere import DriscollHealy, GaussLegendre, Healpix, McEwenWiaux, McEwenWiauxSS, WignerTransform
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
