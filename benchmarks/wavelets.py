@@ -21,7 +21,6 @@ import datetime
 import functools
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -135,13 +134,20 @@ def memory(library: str, L: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def peak_memory() -> float:
+    """In MiB. Not that of getrusage, which on Linux starts from that of the process that started this one."""
+    with open("/proc/self/status") as status:
+        (line,) = (line for line in status if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def print_memory() -> None:
     (L,) = args.bandlimits
     jax.block_until_ready(field(8))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     for call in make(args.memory, L).values():
         jax.block_until_ready(call())
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_memory() - before)
 
 
 def main() -> None:
