@@ -292,12 +292,14 @@ def _flattened(sht: SHT, operation: Operation, call: Callable[[Array], Array], x
 
 
 @functools.lru_cache(maxsize=64)
-def _power_iteration(sht: SHT) -> float:
+def _power_iteration(operator: Any) -> float:
+    """The norm of a linear operator on an array, one of `armillary.core.protocols.ForwardOperator` that is hashable."""
+    structure = operator.in_structure()
     with jax.ensure_compile_time_eval():
-        alm = jax.random.normal(jax.random.key(0), sht.in_structure().shape).astype(sht.in_structure().dtype)
+        alm = jax.random.normal(jax.random.key(0), structure.shape).astype(structure.dtype)
         estimate = 0.0
         for _ in range(500):
-            image = sht.adjoint_synthesis(sht.synthesis(alm))
+            image = operator.adjoint(operator(alm))
             size = float(jnp.linalg.norm(image))
             alm = image / size
             if abs(size - estimate) < 1e-5 * size:

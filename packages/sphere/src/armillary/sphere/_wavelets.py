@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Complex, Float
 
@@ -18,7 +16,7 @@ from ._directions import Directions
 from ._filters import Filters, Kind, filters, radon
 from ._grids import ClenshawCurtis, DriscollHealy, GaussLegendre, Grid, Healpix, McEwenWiaux, McEwenWiauxSS
 from ._phases import check_angle
-from ._sht import SHT, Backend
+from ._sht import SHT, Backend, _power_iteration
 from ._wavelet_transform import Scale, WaveletCoefficients
 
 GridName = Literal["gl", "mw", "mwss", "dh", "cc", "healpix"]
@@ -231,7 +229,7 @@ class Wavelets:
 
     def opnorm(self) -> float:
         """The largest singular value of `analysis`, by power iteration to a part in a thousand."""
-        return _opnorm(self)
+        return _power_iteration(self)
 
     def _check_alm(self, alm: Any) -> Array:
         return check_array("alm", alm, (self.L, 2 * self.L - 1), "complex", "with entry (l, m) at [l, L-1+m]")
@@ -304,18 +302,3 @@ def _grid(name: GridName, L: int) -> Grid:
     if name == "healpix":
         return Healpix(1 << max(0, math.ceil(math.log2(L)) - 1))
     return _GRIDS[name](L)
-
-
-@functools.lru_cache(maxsize=64)
-def _opnorm(w: Wavelets) -> float:
-    structure = w.in_structure()
-    with jax.ensure_compile_time_eval():
-        alm = jax.random.normal(jax.random.key(0), structure.shape).astype(structure.dtype)
-        size = 0.0
-        for _ in range(500):
-            image = w.adjoint_analysis(w.analysis(alm))
-            previous, size = size, float(jnp.linalg.norm(image))
-            alm = image / size
-            if abs(size - previous) < 1e-5 * size:
-                break
-    return math.sqrt(size) * (1 + 5e-4)

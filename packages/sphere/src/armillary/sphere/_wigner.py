@@ -141,7 +141,7 @@ class WignerTransform:
 
     def opnorm(self) -> float:
         """The largest singular value of `synthesis`, by power iteration to a part in a thousand."""
-        return _power_iteration(self)  # type: ignore[arg-type]
+        return _power_iteration(self)
 
     def _check_flmn(self, flmn: Any) -> Array:
         return check_array("flmn", flmn, self.in_structure().shape, "complex", "(l, m, n) at [N-1+n, l, L-1+m]")
