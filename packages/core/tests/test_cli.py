@@ -39,9 +39,10 @@ def test_list_names_every_component_with_its_distribution(cli):
     code, out, _ = cli("list")
     assert code == 0
     for component in registry.components():
-        line = next(line for line in out.splitlines() if f" {component.name} " in line)
-        assert component.summary in line
-        assert f"{component.distribution} {component.version}" in line
+        # The name may be a word of another component's summary, so the whole row is looked for.
+        rows = [line for line in out.splitlines() if f" {component.name} " in line and component.summary in line]
+        assert len(rows) == 1
+        assert f"{component.distribution} {component.version}" in rows[0]
 
 
 def test_list_of_one_kind(cli):
