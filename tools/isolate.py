@@ -2,6 +2,7 @@
 
     python tools/isolate.py                         # all five, at the tested versions and at the lowest
     python tools/isolate.py --package sphere --no-lowest
+    python tools/isolate.py --share 3               # at either versions another third of the test modules
 
 The tests run outside the repository, on the installed wheel. "Tested versions" are those of constraints.txt;
 "lowest" is the lowest version that the distribution's own dependency table allows.
@@ -140,8 +141,8 @@ def closure(wheel: Wheel, wheels: list[Wheel]) -> set[str]:
     return found
 
 
-def isolate(wheel: Wheel, wheels: list[Wheel], directory: Path, *, lowest: bool) -> tuple[str, str]:
-    """Install a wheel with what it declares, look at what can be imported, and run its tests.
+def isolate(wheel: Wheel, wheels: list[Wheel], directory: Path, *, lowest: bool, share: int = 1) -> tuple[str, str]:
+    """Install a wheel with what it declares, look at what can be imported, and run one in ``share`` of its tests.
 
     Returns the version of JAX there and the last line of pytest; raises `Failure`.
     """
@@ -168,7 +169,7 @@ def isolate(wheel: Wheel, wheels: list[Wheel], directory: Path, *, lowest: bool)
     held.write_text("\n".join([*frozen.splitlines(), *(x for x in tested if re.split(r"[ =@]", x)[0] not in there)]))
     uv("pip", "install", "--quiet", "--python", str(python), "-c", str(held), *test_requirements())
     (jax,) = re.findall(r"^jax==(\S+)", frozen, re.MULTILINE)
-    return jax, run_tests(wheel.package, directory, python)
+    return jax, run_tests(wheel.package, directory, python, first=int(lowest), share=share)
 
 
 def probe(wheel: Wheel, wheels: list[Wheel], python: Path) -> None:
@@ -186,17 +187,19 @@ def probe(wheel: Wheel, wheels: list[Wheel], python: Path) -> None:
         raise Failure(f"the probe of {wheel.distribution} failed:\n{done.stdout}{done.stderr}")
 
 
-def run_tests(package: str, directory: Path, python: Path) -> str:
-    """Run a package's tests on what is installed, away from the repository."""
+def run_tests(package: str, directory: Path, python: Path, *, first: int, share: int) -> str:
+    """Run every ``share``-th module of a package's tests on what is installed, away from the repository."""
     away = directory / package
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "packages" / package / "tests", away / "tests", ignore=ignore)
     shutil.copy(ROOT / "packages" / package / "README.md", away)
     (away / "pyproject.toml").write_text(pytest_table())
+    modules = sorted(path.relative_to(away).as_posix() for path in away.glob("tests/**/test_*.py"))
+    chosen = modules[first % min(share, len(modules)) :: share]
     log = directory / "pytest.log"
     with log.open("w") as output:
         code = subprocess.run(
-            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", away, "tests"],
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", away, *chosen],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=clean_environment(python),
@@ -248,7 +251,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--package", choices=PACKAGES, action="append", help="this one only; may be repeated")
     parser.add_argument("--lowest", action=argparse.BooleanOptionalAction, help="only, or not, at the lowest versions")
+    parser.add_argument("--share", type=int, default=1, metavar="N", help="run one in N of the test modules")
     arguments = parser.parse_args()
+    if arguments.share < 1:
+        parser.error(f"--share {arguments.share}: it is 1, for all the test modules, or more")
     passes = [False, True] if arguments.lowest is None else [arguments.lowest]
     chosen = arguments.package or PACKAGES
     rows = []
@@ -267,7 +273,10 @@ def main() -> int:
                 start = time.perf_counter()
                 directory = Path(scratch) / f"{wheel.package}-{versions}"
                 try:
-                    (jax, outcome), passed = isolate(wheel, wheels, directory, lowest=lowest), True
+                    (jax, outcome), passed = (
+                        isolate(wheel, wheels, directory, lowest=lowest, share=arguments.share),
+                        True,
+                    )
                 except Failure as failure:
                     print(failure, flush=True)
                     jax, outcome, passed = "", "FAILED, see above", False
