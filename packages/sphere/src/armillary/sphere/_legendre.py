@@ -81,7 +81,9 @@ class _Plan:
         self.rings = (rings.count + 1) // 2
         self.parities = 2 if spin == 0 else 1
         self.spin = spin
-        self.block, self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
+        block, self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
+        # No longer than all degrees are, in pairs: what is written out is compiled.
+        self.block = min(block, self.steps + self.steps % 2)
         chunk = math.ceil(_CHUNK / self.rings) if jax.default_backend() == "cpu" else self.lanes
         self.width = min(self.lanes, chunk)
         self.chunks = math.ceil(self.lanes / self.width)
