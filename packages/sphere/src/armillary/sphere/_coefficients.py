@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
@@ -37,14 +38,7 @@ def alm_to_real(alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L**2"]:
     >>> print(alm_to_real(alm_from_real(x)).round(4))
     [0. 1. 2. 3. 4. 5. 6. 7. 8.]
     """
-    alm = _check_dense(alm)
-    L = alm.shape[-2]
-    tables = _tables(L)
-    sign = tables.sign.astype(alm.real.dtype)
-    flat = alm.reshape(*alm.shape[:-2], L * (2 * L - 1))
-    hermitian = (flat[..., tables.positive] + sign * flat[..., tables.negative].conj()) / 2
-    scale = tables.scale.astype(alm.real.dtype)
-    return jnp.where(tables.imaginary, hermitian.imag, hermitian.real) * scale
+    return _to_real(_check_dense(alm))
 
 
 def alm_from_real(x: Float[Array, "... L**2"]) -> Complex[Array, "... L 2*L-1"]:
@@ -64,11 +58,7 @@ def alm_from_real(x: Float[Array, "... L**2"]) -> Complex[Array, "... L 2*L-1"]:
     if L == 0 or length != L * L:
         raise ValueError(f"x has shape {np.shape(x)}: its last axis is of length L**2 for a bandlimit L of 1 or more")
     x = check_array("x", x, (length,), "real", "the real layout of coefficients")
-    tables = _tables(L)
-    scaled = x / tables.scale.astype(x.dtype)
-    real = scaled[..., tables.of_real] * tables.weight_real.astype(x.dtype)
-    imaginary = scaled[..., tables.of_imaginary] * tables.weight_imaginary.astype(x.dtype)
-    return real + 1j * imaginary
+    return _from_real(x)
 
 
 def power_spectrum(alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L"]:
@@ -88,10 +78,7 @@ def power_spectrum(alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L"]:
     >>> print(power_spectrum(alm_from_real(jnp.ones(9))).round(4))
     [1. 1. 1.]
     """
-    alm = _check_dense(alm)
-    L = alm.shape[-2]
-    # Not abs(alm)**2, which has no derivative at 0.
-    return ((alm.real**2 + alm.imag**2) * _mode_weights(L).astype(alm.real.dtype)).sum(axis=-1)
+    return _power(_check_dense(alm))
 
 
 def cross_spectrum(alm: Complex[Array, "... L 2*L-1"], blm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... L"]:
@@ -115,11 +102,9 @@ def cross_spectrum(alm: Complex[Array, "... L 2*L-1"], blm: Complex[Array, "... 
     [-2. -2. -2.]
     """
     alm = _check_dense(alm)
-    L = alm.shape[-2]
-    blm = _check_dense(blm, "blm", L)
+    blm = _check_dense(blm, "blm", alm.shape[-2])
     _check_batches("alm", alm, "blm", blm)
-    product = alm.real * blm.real + alm.imag * blm.imag
-    return (product * _mode_weights(L).astype(product.dtype)).sum(axis=-1)
+    return _cross(alm, blm)
 
 
 def eb_to_spin(
@@ -156,8 +141,7 @@ def eb_to_spin(
     e = _check_dense(e, "e")
     b = _check_dense(b, "b", e.shape[-2])
     _check_batches("e", e, "b", b)
-    sign, turn = _spin_signs(spin, e.shape[-2])
-    return sign * (e + turn * 1j * b)
+    return _to_spin(e, b, *_spin_signs(spin, e.shape[-2]))
 
 
 def spin_to_eb(
@@ -176,9 +160,52 @@ def spin_to_eb(
         ValueError: as `eb_to_spin`.
     """
     alm = _check_dense(alm)
+    return _from_spin(alm, *_spin_signs(spin, alm.shape[-2]))
+
+
+# What is left once arguments are checked, compiled: one operation after another would each be compiled for itself.
+
+
+@jax.jit
+def _to_real(alm: Array) -> Array:
     L = alm.shape[-2]
-    sign, turn = _spin_signs(spin, L)
-    mirrored = alm[..., ::-1].conj() * _order_signs(L).astype(alm.real.dtype)
+    tables = _tables(L)
+    sign = tables.sign.astype(alm.real.dtype)
+    flat = alm.reshape(*alm.shape[:-2], L * (2 * L - 1))
+    hermitian = (flat[..., tables.positive] + sign * flat[..., tables.negative].conj()) / 2
+    scale = tables.scale.astype(alm.real.dtype)
+    return jnp.where(tables.imaginary, hermitian.imag, hermitian.real) * scale
+
+
+@jax.jit
+def _from_real(x: Array) -> Array:
+    tables = _tables(math.isqrt(x.shape[-1]))
+    scaled = x / tables.scale.astype(x.dtype)
+    real = scaled[..., tables.of_real] * tables.weight_real.astype(x.dtype)
+    imaginary = scaled[..., tables.of_imaginary] * tables.weight_imaginary.astype(x.dtype)
+    return real + 1j * imaginary
+
+
+@jax.jit
+def _power(alm: Array) -> Array:
+    # Not abs(alm)**2, which has no derivative at 0.
+    return ((alm.real**2 + alm.imag**2) * _mode_weights(alm.shape[-2]).astype(alm.real.dtype)).sum(axis=-1)
+
+
+@jax.jit
+def _cross(alm: Array, blm: Array) -> Array:
+    product = alm.real * blm.real + alm.imag * blm.imag
+    return (product * _mode_weights(alm.shape[-2]).astype(product.dtype)).sum(axis=-1)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _to_spin(e: Array, b: Array, sign: int, turn: int) -> Array:
+    return sign * (e + turn * 1j * b)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _from_spin(alm: Array, sign: int, turn: int) -> tuple[Array, Array]:
+    mirrored = alm[..., ::-1].conj() * _order_signs(alm.shape[-2]).astype(alm.real.dtype)
     return sign * (alm + mirrored) / 2, -1j * sign * turn * (alm - mirrored) / 2
 
 

@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Complex
 
@@ -69,12 +70,14 @@ def alm_from_healpy(alm: Complex[Array, "... triangle"], L: int | None = None) -
     return from_triangle(check_array("alm", alm, (length,), "complex", "healpy's layout"), L, stored, stored - 1)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def dense_triangle(alm: Array, lmax: int, mmax: int) -> Array:
     """As `alm_to_healpy`, of the degrees to `lmax` and the orders to `mmax` alone."""
     L = alm.shape[-2]
     return alm.reshape(*alm.shape[:-2], L * (2 * L - 1))[..., _places(L, lmax + 1, mmax).dense]
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def from_triangle(alm: Array, L: int, stored: int, mmax: int) -> Array:
     """As `alm_from_healpy`, of a triangle of degrees below `stored` that is cut at the order `mmax`."""
     places = _places(L, stored, mmax)

@@ -172,10 +172,7 @@ class SHT:
         """
         f = self._check_map(f)
         iterations = check_integer("iterations", iterations, 0, None, "the number of Jacobi iterations")
-        first = self._analysis(f)
-        if not iterations:
-            return first
-        return lax.fori_loop(0, iterations, lambda _, alm: alm + self._analysis(f - self._synthesis(alm)), first)
+        return _iterated_analysis(self, iterations, f) if iterations else self._analysis(f)
 
     def adjoint_synthesis(self, f: Inexact[Array, "*shape"]) -> Complex[Array, "... L 2*L-1"]:
         r"""The adjoint of `synthesis`: :math:`\sum_p {}_sY_{lm}^*(p) f(p)`, with no weights. See `analysis`."""
@@ -185,15 +182,7 @@ class SHT:
         """The adjoint of `analysis` with as many iterations. See `synthesis`."""
         alm = self._check_alm(alm)
         iterations = check_integer("iterations", iterations, 0, None, "the number of Jacobi iterations")
-        if not iterations:
-            return self._adjoint_analysis(alm)
-
-        def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            term, total = carry
-            term = term - self._adjoint_synthesis(self._adjoint_analysis(term))
-            return term, total + term
-
-        return self._adjoint_analysis(lax.fori_loop(0, iterations, step, (alm, alm))[1])
+        return _iterated_adjoint_analysis(self, iterations, alm) if iterations else self._adjoint_analysis(alm)
 
     __call__ = synthesis
     adjoint = adjoint_synthesis
@@ -273,6 +262,24 @@ def _run(sht: SHT, engine: str, operation: Operation, x: Array, table: tuple[Arr
     if engine == "ducc":
         return _flattened(sht, operation, functools.partial(getattr(_ducc, operation), sht), x)
     return _flattened(sht, operation, functools.partial(getattr(_transform, operation), sht, table=table), x)
+
+
+# Compiled, for a loop that is not is compiled anew at every call.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _iterated_analysis(sht: SHT, iterations: int, f: Array) -> Array:
+    return lax.fori_loop(0, iterations, lambda _, alm: alm + sht._analysis(f - sht._synthesis(alm)), sht._analysis(f))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _iterated_adjoint_analysis(sht: SHT, iterations: int, alm: Array) -> Array:
+    def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        term, total = carry
+        term = term - sht._adjoint_synthesis(sht._adjoint_analysis(term))
+        return term, total + term
+
+    return sht._adjoint_analysis(lax.fori_loop(0, iterations, step, (alm, alm))[1])
 
 
 def _trailing(sht: SHT, operation: Operation) -> int:
