@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
-MODULES = ["_l1", "_myula", "_samplers"]
+MODULES = ["_kernels", "_l1", "_myula", "_px_mala", "_samplers", "_skrock", "_steps", "_ula"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -166,7 +166,7 @@ def gaussian(curvature):
 @pytest.mark.parametrize("name", ["step_size", "smoothing"])
 def test_settings_are_checked_before_tracing(name, bad):
     with pytest.raises(ValueError, match=rf"{name}=.*expected"):
-        myula(gaussian(1.0), identity, **{name: bad})
+        myula(gaussian(1.0), identity, **{"step_size": 0.1, "smoothing": 0.1, name: bad})
     with pytest.raises(ValueError, match=rf"{name}=.*expected"):
         MYULASampler(**{name: bad})
     with pytest.raises(ValueError, match=rf"{name}=.*expected"):
@@ -206,7 +206,7 @@ def test_a_nan_of_the_density_is_flagged():
 def test_it_is_a_blackjax_algorithm():
     kernel = myula.build_kernel()
     state = myula.init({"a": jnp.ones(3), "b": jnp.ones(())}, lambda x: gaussian(1.0)(x["a"]) + gaussian(2.0)(x["b"]))
-    assert isinstance(myula(gaussian(1.0), identity), blackjax.SamplingAlgorithm)
+    assert isinstance(myula(gaussian(1.0), identity, lipschitz=1.0), blackjax.SamplingAlgorithm)
     fn = lambda x: gaussian(1.0)(x["a"]) + gaussian(2.0)(x["b"])  # noqa: E731
     new, _ = jax.jit(lambda key, state: kernel(key, state, fn, identity, 0.1, 0.2))(jax.random.key(0), state)
     assert jax.tree.structure(new) == jax.tree.structure(state)

@@ -23,3 +23,21 @@ def armillary_samplers():
         "Moreau-Yosida unadjusted Langevin algorithm, for priors with a proximal operator",
         "Durmus A., Moulines E., Pereyra M. 2018, SIAM J. Imaging Sci. 11, 473 (arXiv:1612.07471)",
     )
+    yield ComponentSpec(
+        "ula",
+        "armillary.imaging:ULASampler",
+        "Unadjusted Langevin algorithm, for smooth log-densities",
+        "Roberts G. O., Tweedie R. L. 1996, Bernoulli 2, 341 (doi:10.2307/3318418)",
+    )
+    yield ComponentSpec(
+        "px-mala",
+        "armillary.imaging:PxMALASampler",
+        "Proximal Metropolis-adjusted Langevin algorithm: exact, for priors with a proximal operator",
+        "Pereyra M. 2016, Stat. Comput. 26, 745 (doi:10.1007/s11222-015-9567-4)",
+    )
+    yield ComponentSpec(
+        "skrock",
+        "armillary.imaging:SKROCKSampler",
+        "SK-ROCK, the stabilised Langevin algorithm for ill-conditioned images, of smooth and proximal priors",
+        "Pereyra M., Vargas Mieles L., Zygalakis K. C. 2020, SIAM J. Imaging Sci. 13, 905 (arXiv:1908.08845)",
+    )

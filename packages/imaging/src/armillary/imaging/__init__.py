@@ -2,11 +2,22 @@
 
 from blackjax import GenerateSamplingAPI
 
-from . import _myula
+from . import _myula, _px_mala, _skrock, _ula
+from ._kernels import MYULA as MYULA
+from ._kernels import SKROCK as SKROCK
+from ._kernels import ULA as ULA
+from ._kernels import PxMALA as PxMALA
 from ._l1 import L1 as L1
-from ._samplers import MYULA as MYULA
 from ._samplers import MYULASampler as MYULASampler
+from ._samplers import PxMALASampler as PxMALASampler
+from ._samplers import SKROCKSampler as SKROCKSampler
+from ._samplers import ULASampler as ULASampler
+from ._steps import lipschitz as lipschitz
 
-# As BlackJAX's own algorithms: calling it builds the sampling algorithm, `init` and `build_kernel` are its parts.
+# As BlackJAX's own algorithms: calling one builds the sampling algorithm, `init` and `build_kernel` are its parts.
+ula = GenerateSamplingAPI(_ula.as_top_level_api, _ula.init, _ula.build_kernel)
 myula = GenerateSamplingAPI(_myula.as_top_level_api, _myula.init, _myula.build_kernel)
-myula.__doc__ = _myula.as_top_level_api.__doc__
+px_mala = GenerateSamplingAPI(_px_mala.as_top_level_api, _px_mala.init, _px_mala.build_kernel)
+skrock = GenerateSamplingAPI(_skrock.as_top_level_api, _skrock.init, _skrock.build_kernel)
+for _module, _api in ((_ula, ula), (_myula, myula), (_px_mala, px_mala), (_skrock, skrock)):
+    _api.__doc__ = _module.as_top_level_api.__doc__

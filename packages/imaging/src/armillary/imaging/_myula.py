@@ -20,7 +20,10 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm, build_sampling_algorithm
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._check import check_positive
+from . import _steps
+
+# The limit of step_size * (L + 1 / smoothing), the value of it by default, and the limit in words.
+LIMIT, DEFAULT, FORMULA = 2.0, 1.0, "2 / (L + 1 / smoothing)"
 
 __all__ = ["MYULAInfo", "MYULAState", "as_top_level_api", "build_kernel", "init"]
 
@@ -89,29 +92,22 @@ def build_kernel() -> Callable[..., tuple[MYULAState, MYULAInfo]]:
             state.position,
             state.smooth_logdensity_grad,
             prox(state.position, smoothing),
-            _noise(rng_key, state.position),
+            _steps.noise_like(rng_key, state.position),
         )
         proposal = init(position, smooth_logdensity_fn)
-        finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(proposal)]).all()
-        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposal, state)
-        return state, MYULAInfo(~finite)
+        finite = _steps.is_finite(proposal)
+        return _steps.select(finite, proposal, state), MYULAInfo(~finite)
 
     return kernel
-
-
-def _noise(rng_key: jax.Array, position: PyTree) -> PyTree:
-    """White Gaussian noise like the position; blackjax.util's turns float32 into float64 where x64 is on."""
-    leaves, treedef = jax.tree.flatten(position)
-    keys = jax.random.split(rng_key, len(leaves))
-    noise = [jax.random.normal(key, jnp.shape(leaf), leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, noise)
 
 
 def as_top_level_api(
     smooth_logdensity_fn: Callable[[PyTree], Array],
     prox: Callable[[PyTree, Any], PyTree],
-    step_size: float | Float[Array, ""] = 1e-3,
-    smoothing: float | Float[Array, ""] = 1e-3,
+    step_size: float | Float[Array, ""] | None = None,
+    smoothing: float | Float[Array, ""] | None = None,
+    *,
+    lipschitz: float | Float[Array, ""] | None = None,
 ) -> SamplingAlgorithm:
     r"""Implements the user interface for the MYULA kernel.
 
@@ -136,28 +132,22 @@ def as_top_level_api(
         prox: ``prox(position, step)``, the proximal operator of the rest of the negative log-density.
         step_size: the step :math:`\delta` of the discretisation, in squared units of the position. The chain is
             stable where ``step_size < 2 / (L + 1 / smoothing)``, with ``L`` the Lipschitz constant of the gradient
-            of the smooth part (for white noise ``(opnorm / sigma)**2``), which is not known here; the bias of the
-            variance is about ``step_size * L / 2``. Half of ``1 / (L + 1 / smoothing)`` is a good start.
+            of the smooth part (for white noise ``(opnorm / sigma)**2``); the bias of the variance is about
+            ``step_size * L / 2``. By default half the limit, where ``lipschitz`` is given.
         smoothing: the parameter :math:`\lambda` of the Moreau envelope, in the same units. The target of the
-            diffusion tends to the posterior as it tends to 0, and the largest stable step to 0 with it.
+            diffusion tends to the posterior as it tends to 0, and the largest stable step to 0 with it. By default
+            ``1 / lipschitz``.
+        lipschitz: the constant L, against which the step size is checked; see `armillary.imaging.lipschitz`.
 
     Returns:
         A `blackjax.base.SamplingAlgorithm`.
 
     Raises:
-        ValueError: a step size or smoothing that is not positive and finite.
+        ValueError: an argument that is not positive and finite, a setting that neither is given nor follows from
+            ``lipschitz``, or a step that is not stable.
     """
-    check_settings(step_size, smoothing)
+    smoothing = _steps.settle_smoothing(smoothing, lipschitz)
+    step_size = _steps.settle(step_size, lipschitz, limit=LIMIT, default=DEFAULT, smoothing=smoothing, formula=FORMULA)
     return build_sampling_algorithm(
         build_kernel(), init, smooth_logdensity_fn, kernel_args=(prox, step_size, smoothing)
     )
-
-
-def check_settings(step_size: Any, smoothing: Any) -> None:
-    """Refuse a step size or smoothing that is not positive and finite.
-
-    Raises:
-        ValueError: naming it.
-    """
-    check_positive("step_size", step_size, "it must be below 2 / (L + 1 / smoothing); see armillary.imaging.myula")
-    check_positive("smoothing", smoothing, "it is the parameter of the Moreau envelope; see armillary.imaging.myula")

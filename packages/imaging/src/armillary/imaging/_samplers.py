@@ -1,16 +1,132 @@
-"""The proximal samplers as Armillary samplers and as NumPyro kernels."""
+"""The Langevin kernels as Armillary samplers: settings, and where they are not set what the warm-up finds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.base import SamplingAlgorithm
+from jaxtyping import Array, PyTree
 
-from armillary.core import BlackJAXKernel, Target, protocols
+from armillary.core import protocols
 
-from . import _myula
+from . import _myula, _px_mala, _skrock, _steps, _ula
+from ._check import check_fraction, check_positive
+
+
+class TunedState(NamedTuple):
+    """A chain's state and the settings that were found at its start."""
+
+    algorithm: PyTree
+    parameters: dict[str, Any]
+
+
+class AveragingState(NamedTuple):
+    """A chain's state and that of the dual averaging of its step size."""
+
+    algorithm: PyTree
+    averaging: PyTree
+
+
+def found_at_the_start(
+    sampler: Any, target: protocols.Target, find: Callable[[PyTree], dict[str, Any]]
+) -> protocols.Adaptation:
+    """A warm-up that finds the settings from the position that a chain starts from, and is burn-in after that."""
+    dtype = jnp.result_type(*jax.tree.leaves(target.structure))
+
+    def init(key: jax.Array, position: PyTree) -> TunedState:
+        parameters = {name: jnp.asarray(value, dtype) for name, value in find(position).items()}
+        return TunedState(sampler.build(target, **parameters).init(position, key), parameters)
+
+    def step(key: jax.Array, i: jax.Array, state: TunedState) -> tuple[TunedState, Any]:
+        algorithm, info = sampler.build(target, **state.parameters).step(key, state.algorithm)
+        return state._replace(algorithm=algorithm), info
+
+    def result(state: TunedState) -> tuple[PyTree, dict[str, Any]]:
+        return state.algorithm, state.parameters
+
+    return protocols.Adaptation(init, step, result)
+
+
+def check_settings(formula: str, **settings: Any) -> None:
+    """Refuse a setting that is given and is not positive and finite.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name, value in settings.items():
+        if value is not None:
+            check_positive(name, value, f"the step must be below {formula}; leave it out to have the warm-up find it")
+
+
+def settled(name: str, *values: Any) -> Any:
+    """The first of the values that is there.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for value in values:
+        if value is not None:
+            return value
+    raise ValueError(f"{name}=None and no warm-up to find it: give {name}, or num_warmup of at least 1")
+
+
+def smooth_part(target: protocols.Target) -> Callable[[PyTree], Array]:
+    """All of the log-density but the part that is known by its proximal operator, where there is one."""
+    smooth = getattr(target, "smooth_log_density", None)
+    return target.log_density if getattr(target, "prox", None) is None or smooth is None else smooth
+
+
+@dataclass(frozen=True)
+class ULASampler:
+    """The settings of ULA, an `armillary.core.protocols.Sampler` for smooth log-densities.
+
+    >>> from armillary.imaging import ULASampler
+    >>> ULASampler(step_size=0.2).bias
+    0.25
+
+    Args:
+        step_size: see `armillary.imaging.ula`; by default the inverse of the largest curvature of the log-density
+            where the chain starts, found by the warm-up.
+
+    Raises:
+        ValueError: a step size that is not positive and finite.
+    """
+
+    step_size: float | None = None
+
+    traits: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        check_settings(_ula.FORMULA, step_size=self.step_size)
+
+    @property
+    def bias(self) -> float:
+        """The relative error of the variance of a Gaussian of curvature up to 2."""
+        step_size = settled("step_size", self.step_size)
+        return step_size / (1 - step_size) if step_size < 1 else float("inf")
+
+    def build(self, target: protocols.Target, *, step_size: Any = None) -> SamplingAlgorithm:
+        """The algorithm on the target's log-density.
+
+        Raises:
+            ValueError: no step size.
+        """
+        return _ula.as_top_level_api(target.log_density, settled("step_size", step_size, self.step_size))
+
+    def adaptation(self, target: protocols.Target, num_warmup: int) -> protocols.Adaptation:
+        """Finds the step size that is not given."""
+
+        def find(position: PyTree) -> dict[str, Any]:
+            if self.step_size is not None:
+                return {"step_size": self.step_size}
+            return {"step_size": _ula.DEFAULT / _steps.lipschitz(target.log_density, position)}
+
+        return found_at_the_start(self, target, find)
 
 
 @dataclass(frozen=True)
@@ -27,20 +143,21 @@ class MYULASampler:
     >>> state, info = alg.step(jax.random.key(0), alg.init(jnp.zeros(4)))
 
     Args:
-        step_size: see `armillary.imaging.myula`, also for its stability limit.
-        smoothing: the parameter of the Moreau envelope.
+        step_size: see `armillary.imaging.myula`, also for its stability limit, of which it is half by default. With L
+            the largest curvature of the smooth part where the chain starts, found by the warm-up.
+        smoothing: the parameter of the Moreau envelope; by default ``1 / L``.
 
     Raises:
         ValueError: a setting that is not positive and finite.
     """
 
-    step_size: float = 1e-3
-    smoothing: float = 1e-3
+    step_size: float | None = None
+    smoothing: float | None = None
 
     traits: ClassVar[frozenset[str]] = frozenset({"prox", "smooth_log_density"})
 
     def __post_init__(self) -> None:
-        _myula.check_settings(self.step_size, self.smoothing)
+        check_settings(_myula.FORMULA, step_size=self.step_size, smoothing=self.smoothing)
 
     @property
     def bias(self) -> float:
@@ -50,52 +167,187 @@ class MYULASampler:
         envelope, P - smoothing Q^2 / (1 + smoothing Q), times 1 - step_size P / 2, and the relative error of the
         variance is to first order ``smoothing * Q**2 / P + step_size * P / 2``; here for Q <= P <= 2 with Q <= 1.
         """
-        return self.step_size + self.smoothing
+        return settled("step_size", self.step_size) + settled("smoothing", self.smoothing)
 
     def build(self, target: protocols.Target, *, step_size: Any = None, smoothing: Any = None) -> SamplingAlgorithm:
         """The algorithm, on the target's smooth log-density and proximal operator.
 
         Raises:
-            ValueError: the target has no `prox`; says how to give it one.
+            ValueError: the target has no `prox`, and how to give it one; or a setting is missing.
         """
-        target.require(self.traits, "myula")  # type: ignore[attr-defined]
+        target.require(self.traits, "myula")
         return _myula.as_top_level_api(
             target.smooth_log_density,  # type: ignore[attr-defined]
             target.prox,  # type: ignore[attr-defined]
-            self.step_size if step_size is None else step_size,
-            self.smoothing if smoothing is None else smoothing,
+            settled("step_size", step_size, self.step_size),
+            settled("smoothing", smoothing, self.smoothing),
         )
 
+    def adaptation(self, target: protocols.Target, num_warmup: int) -> protocols.Adaptation:
+        """Finds the settings that are not given."""
 
-class MYULA(BlackJAXKernel):
-    r"""The Moreau-Yosida unadjusted Langevin algorithm as a NumPyro `MCMCKernel`.
+        def find(position: PyTree) -> dict[str, Any]:
+            step_size, smoothing = self.step_size, self.smoothing
+            if step_size is None or smoothing is None:
+                constant = _steps.lipschitz(smooth_part(target), position)
+                smoothing = 1 / constant if smoothing is None else smoothing
+                step_size = _myula.DEFAULT / (constant + 1 / smoothing) if step_size is None else step_size
+            return {"step_size": step_size, "smoothing": smoothing}
 
-    The sites whose distribution has a proximal operator, such as `L1`, are taken through it; all else is the smooth
-    part. There is no accept-reject step and no adaptation of the step size: see `armillary.imaging.myula` for the
-    stability limit and the bias. A step that is not finite leaves the chain where it is and sets ``diverging``.
+        return found_at_the_start(self, target, find)
 
-    >>> import jax, numpyro, numpyro.distributions as dist
-    >>> from numpyro.infer import MCMC
-    >>> from armillary import imaging
-    >>> def model(y):
-    ...     x = numpyro.sample("x", imaging.L1(0.5).expand(y.shape).to_event(2))
-    ...     numpyro.sample("y", dist.Normal(x, 0.5).to_event(2), obs=y)
-    >>> kernel = imaging.MYULA(model, step_size=0.05, smoothing=0.05)
-    >>> mcmc = MCMC(kernel, num_warmup=100, num_samples=200, progress_bar=False)
-    >>> mcmc.run(jax.random.key(0), jax.numpy.zeros((8, 8)).at[2, 3].set(4.0))
-    >>> mcmc.get_samples()["x"].shape
-    (200, 8, 8)
 
-    Durmus A., Moulines E., Pereyra M. 2018, SIAM J. Imaging Sci. 11, 473, doi:10.1137/16M1108340 (arXiv:1612.07471).
+@dataclass(frozen=True)
+class SKROCKSampler:
+    r"""The settings of SK-ROCK, an `armillary.core.protocols.Sampler`.
+
+    A target that has a proximal operator is sampled with the Moreau envelope in place of its non-smooth part, any
+    other by its log-density.
+
+    >>> from armillary.imaging import SKROCKSampler
+    >>> SKROCKSampler(num_stages=5)
+    SKROCKSampler(step_size=None, num_stages=5, eta=0.05, smoothing=None)
 
     Args:
-        model: a NumPyro model with a latent site that has a proximal operator, or an `armillary.core.Target` with one.
-        step_size: the step of the discretisation.
-        smoothing: the parameter of the Moreau envelope.
+        step_size: see `armillary.imaging.skrock`, also for its stability limit, of which it is nine tenths by default.
+            With L the largest curvature of the smooth part where the chain starts, found by the warm-up.
+        num_stages: gradients of a step.
+        eta: the damping.
+        smoothing: the parameter of the Moreau envelope; by default ``1 / L``.
 
     Raises:
-        ValueError: a setting that is not positive and finite; at ``MCMC.run``, a model without a proximal operator.
+        ValueError: a setting out of its range.
     """
 
-    def __init__(self, model: Callable[..., Any] | Target, step_size: float = 1e-3, smoothing: float = 1e-3) -> None:
-        super().__init__(model, MYULASampler(step_size, smoothing))
+    step_size: float | None = None
+    num_stages: int = 10
+    eta: float = 0.05
+    smoothing: float | None = None
+
+    traits: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        check_settings(_skrock.FORMULA, step_size=self.step_size, smoothing=self.smoothing)
+        _skrock.check_stages(self.num_stages, self.eta)
+
+    @property
+    def bias(self) -> float:
+        """The relative error of the variance of a Gaussian of curvature up to 2."""
+        return _skrock.variance_bias(2 * settled("step_size", self.step_size), self.num_stages, self.eta)
+
+    def build(self, target: protocols.Target, *, step_size: Any = None, smoothing: Any = None) -> SamplingAlgorithm:
+        """The algorithm on the target.
+
+        Raises:
+            ValueError: a setting is missing.
+        """
+        prox = getattr(target, "prox", None)
+        return _skrock.as_top_level_api(
+            smooth_part(target),
+            settled("step_size", step_size, self.step_size),
+            self.num_stages,
+            self.eta,
+            prox=prox,
+            smoothing=None if prox is None else settled("smoothing", smoothing, self.smoothing),
+        )
+
+    def adaptation(self, target: protocols.Target, num_warmup: int) -> protocols.Adaptation:
+        """Finds the settings that are not given."""
+        proximal = getattr(target, "prox", None) is not None
+
+        def find(position: PyTree) -> dict[str, Any]:
+            step_size, smoothing = self.step_size, self.smoothing
+            if step_size is None or (proximal and smoothing is None):
+                constant = _steps.lipschitz(smooth_part(target), position)
+                smoothing = 1 / constant if smoothing is None else smoothing
+                total = constant + 1 / smoothing if proximal else constant
+                limit = _skrock.SAFETY * _skrock.stability_limit(self.num_stages, self.eta)
+                step_size = limit / total if step_size is None else step_size
+            return {"step_size": step_size, "smoothing": smoothing} if proximal else {"step_size": step_size}
+
+        return found_at_the_start(self, target, find)
+
+
+@dataclass(frozen=True)
+class PxMALASampler:
+    r"""The settings of proximal MALA, an `armillary.core.protocols.Sampler`.
+
+    The warm-up tunes the step size to the rate of acceptance by dual averaging; the smoothing goes with it.
+
+    >>> from armillary.imaging import PxMALASampler
+    >>> PxMALASampler(step_size=0.1)
+    PxMALASampler(step_size=0.1, target_acceptance_rate=0.574)
+
+    Args:
+        step_size: see `armillary.imaging.px_mala`; where there is a warm-up the first one, by default
+            ``1 / (L d**(1/3))`` with d the number of parameters and L the largest curvature of the smooth part where
+            the chain starts.
+        target_acceptance_rate: what the warm-up tunes the step size to; 0.574 is optimal in high dimension for smooth
+            densities, and not far from it for L1.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    step_size: float | None = None
+    target_acceptance_rate: float = 0.574
+
+    traits: ClassVar[frozenset[str]] = frozenset({"prox", "smooth_log_density"})
+
+    def __post_init__(self) -> None:
+        if self.step_size is not None:
+            check_positive("step_size", self.step_size, "leave it out to have the warm-up find it")
+        check_fraction("target_acceptance_rate", self.target_acceptance_rate, "0.574 is usual")
+
+    def build(self, target: protocols.Target, *, step_size: Any = None) -> SamplingAlgorithm:
+        """The algorithm on the target, with the step size that the warm-up found or the settings'.
+
+        Raises:
+            ValueError: the target has no `prox`, and how to give it one; or there is no step size.
+        """
+        target.require(self.traits, "px-mala")
+        return _px_mala.as_top_level_api(
+            target.smooth_log_density,  # type: ignore[attr-defined]
+            target.prox,  # type: ignore[attr-defined]
+            nonsmooth_part(target),
+            settled("step_size", step_size, self.step_size),
+        )
+
+    def adaptation(self, target: protocols.Target, num_warmup: int) -> protocols.Adaptation:
+        """Dual averaging of the step size."""
+        averaging_init, averaging_update, _ = dual_averaging_adaptation(self.target_acceptance_rate)
+        dtype = jnp.result_type(*jax.tree.leaves(target.structure))
+
+        def first(position: PyTree) -> Any:
+            if self.step_size is not None:
+                return self.step_size
+            return 1 / (_steps.lipschitz(smooth_part(target), position) * target.dim ** (1 / 3))
+
+        def at(chain: PyTree, step_size: Array) -> PyTree:
+            """The same place, with the proximal operator of this step in the state."""
+            return chain._replace(proximal=target.prox(chain.position, step_size))  # type: ignore[attr-defined]
+
+        def init(key: jax.Array, position: PyTree) -> AveragingState:
+            step_size = jnp.asarray(first(position), dtype)
+            return AveragingState(
+                self.build(target, step_size=step_size).init(position, key), averaging_init(step_size)
+            )
+
+        def step(key: jax.Array, i: jax.Array, state: AveragingState) -> tuple[AveragingState, Any]:
+            step_size = jnp.exp(state.averaging.log_step_size)
+            chain, info = self.build(target, step_size=step_size).step(key, at(state.algorithm, step_size))
+            return AveragingState(chain, averaging_update(state.averaging, info.acceptance_rate)), info
+
+        def result(state: AveragingState) -> tuple[PyTree, dict[str, Any]]:
+            step_size = jnp.exp(state.averaging.log_step_size_avg)
+            return at(state.algorithm, step_size), {"step_size": step_size}
+
+        return protocols.Adaptation(init, step, result)
+
+
+def nonsmooth_part(target: protocols.Target) -> Callable[[PyTree], Array]:
+    """The part of the log-density that the proximal operator is of."""
+    smooth = target.smooth_log_density  # type: ignore[attr-defined]
+    if smooth == target.log_likelihood:
+        return target.log_prior
+    return lambda position: target.log_density(position) - smooth(position)
