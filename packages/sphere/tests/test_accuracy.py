@@ -37,7 +37,7 @@ EXACT = [GaussLegendre, McEwenWiaux, McEwenWiauxSS, DriscollHealy, ClenshawCurti
     [
         (McEwenWiaux, 128, 0),
         (McEwenWiauxSS, 65, 2),
-        (DriscollHealy, 64, 0),
+        pytest.param(DriscollHealy, 64, 0, marks=pytest.mark.exhaustive),
         *(
             pytest.param(kind, L, spin, marks=pytest.mark.slow if L == 512 else pytest.mark.exhaustive)
             for L, kind, spin in itertools.product((512, 2048), EXACT, (0, 2))
@@ -70,14 +70,8 @@ def test_float32_at_a_high_bandlimit(kind, spin):
 @pytest.mark.parametrize(
     "spin",
     [
-        0,
-        7,
         20,
-        *(
-            pytest.param(s, marks=pytest.mark.slow if s in (1, 2, 12) else pytest.mark.exhaustive)
-            for s in range(1, 20)
-            if s != 7
-        ),
+        *(pytest.param(s, marks=pytest.mark.slow if s in (0, 2, 7) else pytest.mark.exhaustive) for s in range(20)),
     ],
 )
 def test_high_spins_against_ducc(spin):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -11,19 +12,21 @@ from numpyro.infer.util import log_density
 
 from armillary.sphere import SHT, GaussLegendre, IsotropicGaussian, alm_from_real, alm_to_real, power_spectrum
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @settings(max_examples=4, deadline=None)
 @given(L=st.integers(1, 9), batch=st.lists(st.integers(1, 3), max_size=2), seed=st.integers(0, 1000))
 def test_real_layout_is_isometric(L, batch, seed):
     with jax.enable_x64(True):
         x = np.random.default_rng(seed).normal(size=(*batch, L * L))
-        alm = alm_from_real(x)
+        alm = np.asarray(alm_from_real(x))
         assert alm.shape == (*batch, L, 2 * L - 1)
         np.testing.assert_allclose(alm_to_real(alm), x, atol=1e-15)
         np.testing.assert_allclose((abs(alm) ** 2).sum((-2, -1)), (x**2).sum(-1), rtol=1e-14)
         order = np.arange(1 - L, L)
         np.testing.assert_allclose(alm[..., ::-1].conj() * (-1.0) ** order, alm, atol=1e-16)
-        np.testing.assert_allclose(power_spectrum(alm).dot(2 * np.arange(L) + 1), (x**2).sum(-1), rtol=1e-14)
+        np.testing.assert_allclose(np.asarray(power_spectrum(alm)) @ (2 * np.arange(L) + 1), (x**2).sum(-1), rtol=1e-14)
 
 
 @pytest.mark.usefixtures("x64")
@@ -41,7 +44,7 @@ def test_real_layout_adjoint():
     rng = np.random.default_rng(0)
     x, alm = rng.normal(size=25), rng.normal(size=(5, 9)) + 1j * rng.normal(size=(5, 9))
     assert float(jnp.vdot(alm_from_real(x), alm).real) == pytest.approx(float(x @ alm_to_real(alm)), rel=1e-13)
-    check_grads(jax.jit(lambda x: (power_spectrum(alm_from_real(x)) ** 2).sum()), (x,), order=2)
+    check_grads(jax.jit(lambda x: (power_spectrum(alm_from_real(x)) ** 2).sum()), (x,), order=2, modes=["rev"])
     assert np.isfinite(jax.grad(lambda x: power_spectrum(alm_from_real(x)).sum())(jnp.zeros(25))).all()
 
 
@@ -68,12 +71,12 @@ def test_density_is_that_of_a_dense_normal():
     L, cl = 5, spectrum(5)
     x = np.random.default_rng(0).normal(size=(3, L * L))
     covariance = np.diag(np.repeat(cl, 2 * np.arange(L) + 1))
-    expected = dist.MultivariateNormal(jnp.zeros(L * L), covariance).log_prob(x)
+    expected = scipy.stats.multivariate_normal(cov=covariance).logpdf(x)
     prior = IsotropicGaussian(cl, validate_args=True)
     np.testing.assert_allclose(prior.log_prob(x), expected, rtol=1e-13)
     np.testing.assert_allclose(prior.variance, np.diag(covariance))
     log_prob = jax.jit(lambda cl, x: IsotropicGaussian(cl).log_prob(x).sum() / 100)
-    check_grads(log_prob, (1 + jnp.asarray(cl), jnp.asarray(x)), order=2)
+    check_grads(log_prob, (1 + jnp.asarray(cl), jnp.asarray(x)), order=2, modes=["rev"])
 
 
 @pytest.mark.usefixtures("x64")

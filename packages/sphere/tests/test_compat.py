@@ -13,6 +13,8 @@ from armillary.sphere._healpy import alm_to_healpy
 # The recursion of s2fft takes logarithms of 0 at the poles.
 of_s2fft = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SAMPLINGS = ["mw", "mwss", "dh", "gl"]
 
 

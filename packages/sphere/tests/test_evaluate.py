@@ -14,6 +14,8 @@ from armillary.sphere._evaluate import evaluate
 from armillary.sphere._healpy import alm_to_healpy
 from armillary.sphere._rotation import rotate_alm
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def coefficients(*shape, spin=0, seed=0):
     *batch, L = shape
@@ -29,7 +31,7 @@ def points(n, seed=1):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("L", [1, 2, 3, 6])
+@pytest.mark.parametrize("L", [1, 2, 6])
 def test_field_is_the_sum_of_harmonics(L):
     """Of complex fields and at the poles too; the harmonics are mpmath's."""
     alm = coefficients(L)
@@ -48,7 +50,7 @@ def test_field_is_the_sum_of_harmonics(L):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("L", "spin"), [(16, 0), (17, -5), (16, 1)])
+@pytest.mark.parametrize(("L", "spin"), [(16, 0), (17, -5)])
 def test_field_is_that_of_the_transform(L, spin):
     alm = coefficients(2, L, spin=spin)
     grid = GaussLegendre(L)
@@ -107,9 +109,9 @@ def test_shapes_chunks_and_transformations(monkeypatch):
     by_map = jax.jit(jax.vmap(evaluate, in_axes=(None, 0, 0), out_axes=-1))(alm, theta, phi)
     np.testing.assert_allclose(by_map, whole, atol=1e-14)
     monkeypatch.setattr(module, "_CHUNK", 3 * 2 * 6 * 9)
-    jax.clear_caches()
+    module._evaluate.clear_cache()
     np.testing.assert_allclose(evaluate(alm, theta, phi), whole, atol=1e-14)
-    jax.clear_caches()
+    module._evaluate.clear_cache()
 
 
 @pytest.mark.usefixtures("x64")
@@ -129,7 +131,7 @@ def test_derivatives(order, modes):
 
 
 def test_single_precision():
-    L = 128
+    L = 64
     alm = coefficients(L).astype(np.complex64)
     theta, phi = (x.astype(np.float32) for x in points(200))
     found = evaluate(alm, theta, phi)

@@ -12,6 +12,8 @@ from armillary.sphere import SHT, GaussLegendre, alm_from_real
 from armillary.sphere._coefficients import cross_spectrum, eb_to_spin, power_spectrum, spin_to_eb
 from armillary.sphere._healpy import alm_from_healpy, alm_to_healpy
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def real_field(*shape, seed=0):
     """Coefficients of real fields; `shape` ends in L."""

@@ -14,6 +14,8 @@ from numpyro.infer.util import log_density
 from armillary.sphere import SHT, GaussLegendre, alm_from_real
 from armillary.sphere._likelihood import MaskedGaussian
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PIXELS = 12
 MASK = np.arange(PIXELS) % 3 != 1
 

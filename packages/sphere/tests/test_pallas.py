@@ -14,12 +14,14 @@ from armillary.sphere import _legendre, _pallas
 from armillary.sphere._pallas import Blocks, analyse, analysis_blocks, synthesis_blocks, synthesise
 from armillary.sphere._rings import Rings
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CASES = [
     # rings, L, spin, columns
     (Rings("gauss-legendre", 12), 12, 0, 2),
     (Rings("gauss-legendre", 17), 11, 2, 3),
-    (Rings("gauss-legendre", 12), 9, -3, 5),
     (Rings("healpix", 4), 13, 0, 1),
+    pytest.param(Rings("gauss-legendre", 12), 9, -3, 5, marks=pytest.mark.slow),
 ]
 
 

@@ -1,6 +1,7 @@
 """Transforms over several devices, and several processes: they run in processes of their own, by sharded_cases.py."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -33,9 +34,10 @@ SLOW = [
 
 
 def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Programs are compiled for longer than they run.
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def result(process):

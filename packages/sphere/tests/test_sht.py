@@ -10,10 +10,10 @@ from jax.test_util import check_grads
 
 from armillary.core.protocols import Transform
 from armillary.sphere import SHT, GaussLegendre, alm_from_real
-from armillary.sphere._legendre import synthesise
+from armillary.sphere._legendre import synthesise_lanes
 from armillary.sphere._rings import Rings
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
 
 
 def pure(grid, **kwargs):
@@ -138,8 +138,8 @@ def test_spin_synthesis_is_that_of_ducc(L, spin):
     [
         (2, 0, False),
         (64, -9, False),
-        (255, 0, True),
-        (256, 2, False),
+        (129, 0, True),
+        pytest.param(256, 2, False, marks=pytest.mark.slow),
         pytest.param(512, 0, True, marks=pytest.mark.slow),
         pytest.param(512, 30, False, marks=pytest.mark.slow),
     ],
@@ -163,19 +163,18 @@ def test_bandlimit_below_the_grids():
 
 
 def test_orders_whose_functions_underflow():
-    # sin(theta)**2199 is below 1e-308 on a third of the rings, and on others has to come back from there. All norms
+    # sin(theta)**1299 is below 1e-308 on a third of the rings, and on others has to come back from there. All norms
     # are 1 by orthonormality; what is lost would be missed in them, and orders with no coefficient must give nothing.
-    L = 2200
+    L = 1300
     grid = GaussLegendre(L)
-    pairs = [(2199, 2199), (2190, 2000), (2199, 1500), (1201, 1200), (2199, 0)]
-    lanes = np.zeros((L, L, 1))
-    for degree, m in pairs:
-        lanes[m, degree - m] = 1.0
-    rings = np.asarray(synthesise(jnp.asarray(lanes), Rings("gauss-legendre", L), L, 0, "jax"))[:, :, 0]
+    pairs = [(1299, 1299), (1290, 1200), (1299, 900), (751, 750), (1299, 0)]
+    lanes = np.zeros((len(pairs) + 1, L, 1))
+    for lane, (degree, m) in zip(lanes, pairs, strict=False):
+        lane[degree - m] = 1.0
+    orders = jnp.array([*(m for _, m in pairs), 7])
+    rings = np.asarray(synthesise_lanes(jnp.asarray(lanes), Rings("gauss-legendre", L), L, 0, orders))[:, :, 0]
     norms = 2 * (rings**2 * grid.weights[: L // 2]).sum(axis=(1, 2)) * (2 * L - 1)
-    expected = np.zeros(L)
-    expected[[m for _, m in pairs]] = 1.0
-    np.testing.assert_allclose(norms, expected, atol=1e-12)
+    np.testing.assert_allclose(norms, [1, 1, 1, 1, 1, 0], atol=1e-12)
 
 
 def test_parseval():
@@ -197,7 +196,7 @@ def product(a, b):
     return float(jnp.vdot(a, b).real)
 
 
-@pytest.mark.parametrize("sht", SHTS, ids=str)
+@pytest.mark.parametrize("sht", SHTS[1:], ids=str)
 def test_adjoints(sht):
     # Any dense array: what is no coefficient must be ignored on both sides.
     rng = np.random.default_rng(5)
@@ -228,7 +227,7 @@ def test_derivatives(sht, order):
 
 
 @pytest.mark.parametrize("sht", SHTS[1:3], ids=str)
-def test_batches_and_transformations(sht):
+def test_batches(sht):
     alm = jnp.asarray(random_alm(sht.L, sht.spin, batch=(2, 6), real=sht.real))
     f = sht.synthesis(alm)
     assert f.shape == (2, 6, *sht.grid.shape)
@@ -237,8 +236,14 @@ def test_batches_and_transformations(sht):
     np.testing.assert_allclose(f, one_by_one, atol=1e-12)
     back = sht.analysis(f)
     np.testing.assert_allclose(back, alm, atol=1e-12)
+
+
+def test_transformations_of_batches():
+    sht = SHTS[2]
+    alm = jnp.asarray(random_alm(sht.L, sht.spin, batch=(2, 3)))
+    f = sht.synthesis(alm)
+    back = sht.analysis(f)
     np.testing.assert_allclose(jax.vmap(sht.synthesis, 1, 1)(alm), f, atol=1e-12)
-    np.testing.assert_allclose(jax.jit(sht.synthesis)(alm), f, atol=1e-12)
     np.testing.assert_allclose(jax.vmap(sht.analysis)(f), back, atol=1e-12)
     gradient = jax.grad(lambda f: (abs(sht.analysis(f)) ** 2).sum())
     np.testing.assert_allclose(jax.vmap(gradient)(f[0])[3], gradient(f[0, 3]), atol=1e-12)
@@ -287,7 +292,7 @@ def test_real_transform_takes_the_real_part():
     assert not out[~inside(8)].any()
 
 
-@pytest.mark.parametrize("sht", SHTS, ids=str)
+@pytest.mark.parametrize("sht", SHTS[1:3], ids=str)
 def test_opnorm(sht):
     assert isinstance(sht, Transform)
     shape = sht.in_structure().shape
@@ -317,8 +322,8 @@ def test_float32(L, spin, mode):
 
 
 def test_float32_of_a_real_map_where_there_is_no_float64():
-    sht = pure(GaussLegendre(256), real=True)
-    x = np.random.default_rng(0).normal(size=256**2)
+    sht = pure(GaussLegendre(128), real=True)
+    x = np.random.default_rng(0).normal(size=128**2)
     exact = np.asarray(sht.synthesis(alm_from_real(x)))
     with jax.enable_x64(False):
         f = sht.synthesis(alm_from_real(x.astype(np.float32)))
