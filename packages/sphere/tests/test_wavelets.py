@@ -310,17 +310,16 @@ def test_reconstruction_at_high_bandlimits(x64, L, kind, N, spin, multiresolutio
 
 
 def test_reconstruction_on_healpix_by_iterations(x64):
-    wavelets = Wavelets(16, 3, grid="healpix")
-    assert wavelets.grids[-1] == Healpix(8)
-    alm = coefficients(16, real=True)
+    wavelets = Wavelets(8, 3, grid="healpix")
+    assert wavelets.grids[-1] == Healpix(4)
+    alm = coefficients(8, real=True)
     c = wavelets.analysis(alm)
-    errors = [float(abs(wavelets.synthesis(c, iterations=k) - alm).max()) for k in (0, 3, 8)]
+    errors = [float(abs(wavelets.synthesis(c, iterations=k) - alm).max()) for k in (0, 8)]
     assert errors[0] > 1e-3
-    assert errors[1] < 0.02 * errors[0]
-    assert errors[2] < 1e-6
+    assert errors[1] < 1e-6
 
 
-@pytest.mark.parametrize(("N", "spin", "real"), [(2, 0, True), (3, 2, False)])
+@pytest.mark.parametrize(("N", "spin", "real"), [(3, 2, False), pytest.param(2, 0, True, marks=pytest.mark.slow)])
 def test_rotating_the_field_rotates_the_coefficients(x64, N, spin, real):
     """As functions on the rotation group: by the Wigner coefficients, order by order in n."""
     angles = 0.4, 1.1, -2.0
@@ -401,8 +400,8 @@ def test_static_and_traced_once(x64):
 
 @pytest.mark.parametrize("backend", ["jax", "ducc"])
 def test_single_precision(backend):
-    wavelets = Wavelets(8, 2, backend=backend, J_min=2)
-    alm = alm_from_real(np.random.default_rng(0).normal(size=64).astype(np.float32))
+    wavelets = Wavelets(5, 2, backend=backend, J_min=1)
+    alm = alm_from_real(np.random.default_rng(0).normal(size=25).astype(np.float32))
     c = wavelets.analysis(alm)
     assert {x.dtype for x in jax.tree.leaves(c)} == {np.dtype(np.float32)}
     back = wavelets.synthesis(c)
@@ -414,7 +413,7 @@ def test_single_precision(backend):
     assert wavelets.steer(c, 0.3).wavelets[0].dtype == np.float32
 
 
-@pytest.mark.parametrize(("N", "spin", "real"), [(2, 0, True), (3, 1, False)])
+@pytest.mark.parametrize(("N", "spin", "real"), [(2, 0, True), pytest.param(3, 1, False, marks=pytest.mark.exhaustive)])
 def test_conformance(N, spin, real):
     wavelets = Wavelets(4, N, J_min=1, spin=spin, real=real)
     with jax.enable_x64(True):

@@ -10,7 +10,18 @@ from armillary.sphere import DriscollHealy, GaussLegendre, Healpix, McEwenWiaux,
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-GRIDS = [GaussLegendre(16), McEwenWiaux(16), McEwenWiauxSS(16), DriscollHealy(16)]
+#: Grids, and whether functions are real: of all pairs those that are not slow.
+GRIDS = [
+    (GaussLegendre(16), False),
+    (GaussLegendre(16), True),
+    (McEwenWiaux(16), False),
+    (McEwenWiauxSS(16), True),
+    (DriscollHealy(16), False),
+    *(
+        pytest.param(grid, real, marks=pytest.mark.exhaustive)
+        for grid, real in ((McEwenWiaux(16), True), (McEwenWiauxSS(16), False), (DriscollHealy(16), True))
+    ),
+]
 
 
 def coefficients(L, N, seed=0, real=False, batch=()):
@@ -44,7 +55,7 @@ def wigner_d(L, theta):
     return out
 
 
-@pytest.mark.parametrize(("N", "backend"), [(1, "jax"), (4, "jax"), (1, "ducc"), (4, "ducc"), (16, "ducc")])
+@pytest.mark.parametrize(("N", "backend"), [(2, "jax"), (1, "ducc"), (16, "ducc")])
 def test_synthesis_is_the_explicit_sum(x64, N, backend):
     L = 16
     so3 = WignerTransform(L, N, backend=backend)
@@ -63,8 +74,7 @@ def test_synthesis_is_the_explicit_sum(x64, N, backend):
         np.testing.assert_allclose(f[:, ring], total, atol=1e-13 * abs(total).max())
 
 
-@pytest.mark.parametrize("real", [False, True])
-@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: type(grid).__name__)
+@pytest.mark.parametrize(("grid", "real"), GRIDS, ids=str)
 def test_round_trip_on_every_grid(x64, grid, real):
     so3 = WignerTransform(16, 5, grid, real)
     flmn = coefficients(16, 5, real=real)
@@ -74,7 +84,7 @@ def test_round_trip_on_every_grid(x64, grid, real):
     np.testing.assert_allclose(so3.analysis(f), flmn, atol=1e-13)
 
 
-@pytest.mark.parametrize("N", [8, 32])
+@pytest.mark.parametrize("N", [8, pytest.param(32, marks=pytest.mark.slow)])
 def test_round_trip_with_many_directions(x64, N):
     so3 = WignerTransform(128, N, backend="ducc")
     flmn = coefficients(128, N)
@@ -83,8 +93,8 @@ def test_round_trip_with_many_directions(x64, N):
 
 
 def test_round_trip_at_the_bandlimit_in_jax(x64):
-    so3 = WignerTransform(3, 3, real=True, backend="jax")
-    flmn = coefficients(3, 3, real=True)
+    so3 = WignerTransform(2, 2, real=True, backend="jax")
+    flmn = coefficients(2, 2, real=True)
     np.testing.assert_allclose(so3.analysis(so3.synthesis(flmn)), flmn, atol=1e-13)
 
 
@@ -115,8 +125,7 @@ def test_adjoints_on_healpix(x64, iterations):
     assert abs(left - np.vdot(f, so3.adjoint_analysis(flmn, iterations))) < 1e-12 * abs(left)
 
 
-@pytest.mark.parametrize("real", [False, True])
-@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: type(grid).__name__)
+@pytest.mark.parametrize(("grid", "real"), GRIDS, ids=str)
 def test_adjoints(x64, grid, real):
     so3 = WignerTransform(16, 4, grid, real)
     f, flmn = function(so3), coefficients(16, 4, seed=1)
@@ -128,7 +137,7 @@ def test_adjoints(x64, grid, real):
         assert abs((left - right).real if real else left - right) < 1e-12 * abs(left)
 
 
-@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("real", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_derivatives(x64, real):
     so3 = WignerTransform(8, 3, real=real, backend="ducc")
     flmn, f = jnp.asarray(coefficients(8, 3)), jnp.asarray(function(so3))
@@ -179,10 +188,10 @@ def test_single_precision(backend):
     assert abs(np.asarray(f) - exact).max() / abs(exact).max() < 1e-6
 
 
-@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("real", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_conformance(real):
-    so3 = WignerTransform(6, 3, real=real)
-    check_transform(Case(so3, example=jnp.asarray(coefficients(6, 3, real=real).astype(np.complex64))))
+    so3 = WignerTransform(4, 2, real=real)
+    check_transform(Case(so3, example=jnp.asarray(coefficients(4, 2, real=real).astype(np.complex64))))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,9 @@ class WaveletL1(dist.Distribution):
         """Draws of shape ``sample_shape + batch_shape + (L**2,)``, of which the class says how good they are."""
         dtype = jnp.result_type(self.scale, jnp.float32)
         shape = (*sample_shape, *self.batch_shape)
-        draws = _draw(self.wavelets, key, math.prod(shape), dtype)
+        count = math.prod(shape)
+        # A power of two, so that few numbers of draws are compiled for.
+        draws = _draw(self.wavelets, key, 1 << (count - 1).bit_length(), dtype)[:count]
         return draws.reshape(*shape, -1) * self.scale[..., None].astype(dtype)
 
     def _check(self, x: Any) -> Array:
