@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import armillary.imaging
+
 README = Path(__file__).parents[1] / "README.md"
-MODULES = ["_kernels", "_l1", "_myula", "_px_mala", "_samplers", "_skrock", "_steps", "_ula"]
+FOLDER = Path(armillary.imaging.__file__).parent
+MODULES = sorted(file.stem for file in FOLDER.glob("*.py") if ">>> " in file.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -72,7 +72,11 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "armillary-scatter": {"transform": ("axisymmetric-wavelets",)},
     "armillary-evidence": {"evidence_estimator": ("lhm",)},
-    "armillary-imaging": {"prior": ("l1",), "sampler": ("myula", "ula", "px-mala", "skrock")},
+    "armillary-imaging": {
+        "transform": ("dwt", "undecimated-dwt", "sara"),
+        "prior": ("l1",),
+        "sampler": ("myula", "ula", "px-mala", "skrock"),
+    },
 }
 
 

@@ -4,6 +4,29 @@ from armillary.core.hookspecs import ComponentSpec, hookimpl
 
 
 @hookimpl
+def armillary_transforms():
+    """Transforms of armillary.imaging."""
+    yield ComponentSpec(
+        "dwt",
+        "armillary.imaging:DWT",
+        "Orthonormal wavelet transform of images, with periodic boundaries",
+        "Mallat S. 1989, IEEE Trans. Pattern Anal. Mach. Intell. 11, 674 (doi:10.1109/34.192463)",
+    )
+    yield ComponentSpec(
+        "undecimated-dwt",
+        "armillary.imaging:UndecimatedDWT",
+        "Wavelet transform of images without decimation, a tight frame that shifts with the image",
+        "Starck J.-L., Fadili J., Murtagh F. 2007, IEEE Trans. Image Process. 16, 297 (doi:10.1109/TIP.2006.887733)",
+    )
+    yield ComponentSpec(
+        "sara",
+        "armillary.imaging:SARA",
+        "Several orthonormal wavelet bases of images side by side, a tight frame",
+        "Carrillo R. E., McEwen J. D., Wiaux Y. 2012, MNRAS 426, 1223 (arXiv:1205.3123)",
+    )
+
+
+@hookimpl
 def armillary_priors():
     """Priors of armillary.imaging."""
     yield ComponentSpec(

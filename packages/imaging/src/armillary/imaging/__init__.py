@@ -3,6 +3,9 @@
 from blackjax import GenerateSamplingAPI
 
 from . import _myula, _px_mala, _skrock, _ula
+from ._dwt import DWT as DWT
+from ._dwt_frames import SARA as SARA
+from ._dwt_frames import UndecimatedDWT as UndecimatedDWT
 from ._kernels import MYULA as MYULA
 from ._kernels import SKROCK as SKROCK
 from ._kernels import ULA as ULA
