@@ -131,6 +131,7 @@ def two_processes(name):
             process.kill()
 
 
+@pytest.mark.slow
 def test_two_processes():
     # 13 rings over 8 devices: whole maps on each.
     for found in two_processes("Gauss-Legendre, real"):
@@ -140,7 +141,7 @@ def test_two_processes():
         assert max(found.values()) < 1e-13
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_and_healpix():
     for found in two_processes("HEALPix, spin 2"):
         assert set(found) == {"devices", "pieces", "synthesis", "gradient"}
