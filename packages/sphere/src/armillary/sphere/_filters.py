@@ -68,11 +68,13 @@ def generator(t: np.ndarray, lam: float, needlet: bool) -> np.ndarray:
     middle = np.array([(1 / lam + 1) / 2])
     lower, upper = integral(np.array([1 / lam]), middle), integral(middle, np.array([1.0]))
     whole = lower + upper
-    inside = np.clip(t, 1 / lam, 1)
+    k = np.where(t < 1, 1.0, 0.0)
+    falling = (t > 1 / lam) & (t < 1)
+    inside = t[falling]
     above = integral(np.maximum(inside, middle), np.ones_like(inside))
     below = integral(np.full_like(inside, 1 / lam), np.minimum(inside, middle))
-    k = np.where(inside >= middle, above / whole, 1 - below / whole)
-    return np.where(t >= 1, 0.0, np.where(t <= 1 / lam, 1.0, k))
+    k[falling] = np.where(inside >= middle, above / whole, 1 - below / whole)
+    return k
 
 
 def directionality(L: int, N: int, spin: int, kind: Kind) -> np.ndarray:
