@@ -6,16 +6,19 @@ from . import _myula, _px_mala, _skrock, _ula
 from ._dwt import DWT as DWT
 from ._dwt_frames import SARA as SARA
 from ._dwt_frames import UndecimatedDWT as UndecimatedDWT
+from ._image_evidence import ImageEvidence as ImageEvidence
 from ._kernels import MYULA as MYULA
 from ._kernels import SKROCK as SKROCK
 from ._kernels import ULA as ULA
 from ._kernels import PxMALA as PxMALA
 from ._l1 import L1 as L1
+from ._nested import proximal_nested_sampling as proximal_nested_sampling
 from ._samplers import MYULASampler as MYULASampler
 from ._samplers import PxMALASampler as PxMALASampler
 from ._samplers import SKROCKSampler as SKROCKSampler
 from ._samplers import ULASampler as ULASampler
 from ._steps import lipschitz as lipschitz
+from ._tempered import tempered_evidence as tempered_evidence
 
 # As BlackJAX's own algorithms: calling one builds the sampling algorithm, `init` and `build_kernel` are its parts.
 ula = GenerateSamplingAPI(_ula.as_top_level_api, _ula.init, _ula.build_kernel)
