@@ -35,6 +35,30 @@ def armillary_priors():
         "Sparsity: independent Laplace densities, with their proximal operator (soft threshold)",
         "Tibshirani R. 1996, J. R. Stat. Soc. B 58, 267 (doi:10.1111/j.2517-6161.1996.tb02080.x)",
     )
+    yield ComponentSpec(
+        "l1-wavelet",
+        "armillary.imaging:L1Wavelet",
+        "Sparsity in an orthonormal basis of wavelets, with its evidence in closed form for denoising",
+        "Donoho D. L., Johnstone I. M. 1994, Biometrika 81, 425 (doi:10.1093/biomet/81.3.425)",
+    )
+    yield ComponentSpec(
+        "group-l1",
+        "armillary.imaging:GroupL1",
+        "Sparsity of vectors as a whole, with their proximal operator (block soft threshold)",
+        "Yuan M., Lin Y. 2006, J. R. Stat. Soc. B 68, 49 (doi:10.1111/j.1467-9868.2005.00532.x)",
+    )
+    yield ComponentSpec(
+        "total-variation",
+        "armillary.imaging:TotalVariation",
+        "Total variation of an image, isotropic or anisotropic; not normalised",
+        "Rudin L., Osher S., Fatemi E. 1992, Physica D 60, 259 (doi:10.1016/0167-2789(92)90242-F)",
+    )
+    yield ComponentSpec(
+        "l1-frame",
+        "armillary.imaging:L1Frame",
+        "Sparsity in a redundant dictionary that is a tight frame, such as SARA; normalised but for a constant",
+        "Elad M., Milanfar P., Rubinstein R. 2007, Inverse Probl. 23, 947 (doi:10.1088/0266-5611/23/3/007)",
+    )
 
 
 @hookimpl

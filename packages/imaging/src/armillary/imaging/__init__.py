@@ -13,12 +13,18 @@ from ._kernels import ULA as ULA
 from ._kernels import PxMALA as PxMALA
 from ._l1 import L1 as L1
 from ._nested import proximal_nested_sampling as proximal_nested_sampling
+from ._priors import Box as Box
+from ._priors import GroupL1 as GroupL1
+from ._priors import Positivity as Positivity
+from ._priors_wavelet import L1Wavelet as L1Wavelet
 from ._samplers import MYULASampler as MYULASampler
 from ._samplers import PxMALASampler as PxMALASampler
 from ._samplers import SKROCKSampler as SKROCKSampler
 from ._samplers import ULASampler as ULASampler
 from ._steps import lipschitz as lipschitz
 from ._tempered import tempered_evidence as tempered_evidence
+from ._tv import L1Frame as L1Frame
+from ._tv import TotalVariation as TotalVariation
 
 # As BlackJAX's own algorithms: calling one builds the sampling algorithm, `init` and `build_kernel` are its parts.
 ula = GenerateSamplingAPI(_ula.as_top_level_api, _ula.init, _ula.build_kernel)
