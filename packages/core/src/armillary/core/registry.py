@@ -74,7 +74,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "armillary-evidence": {"evidence_estimator": ("lhm",)},
     "armillary-imaging": {
         "transform": ("dwt", "undecimated-dwt", "sara"),
-        "prior": ("l1",),
+        "prior": ("l1", "l1-wavelet", "group-l1", "total-variation", "l1-frame"),
         "sampler": ("myula", "ula", "px-mala", "skrock"),
     },
 }
