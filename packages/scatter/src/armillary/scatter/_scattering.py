@@ -29,7 +29,7 @@ class FirstOrderScattering:
 
     Args:
         L: the bandlimit of the field.
-        J_min: the largest scale, 0 or more.
+        J_min: the largest scale, from 0 to the smallest.
         lam: the ratio between scales, above 1.
         grid: where the modulus is taken; ``GaussLegendre(L)`` by default.
 

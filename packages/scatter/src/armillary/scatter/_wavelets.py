@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from armillary.sphere import SHT, GaussLegendre
+from armillary.sphere import SHT, GaussLegendre, Wavelets
 
 
 @jax.tree_util.register_static
@@ -23,20 +23,17 @@ class AxisymmetricWavelets:
               \kappa_j(l)^2 = k_\lambda(l / \lambda^{j+1}) - k_\lambda(l / \lambda^j),
 
     for the scales j from `J_min` to `J`, the first with :math:`\lambda^J \ge L - 1`; what is below is kept by the
-    scaling function, of :math:`\kappa(l)^2 = k_\lambda(l / \lambda^{J_{min}})`. Here
-
-    .. math:: k_\lambda(t) = \frac{\int_t^1 s_\lambda(u)^2\, \mathrm du / u}{\int_{1/\lambda}^1 s_\lambda(u)^2\,
-              \mathrm du / u}, \qquad s_\lambda(u) = \exp \frac{-1}{1 - v^2}, \quad
-              v = \frac{2 \lambda}{\lambda - 1} (u - \lambda^{-1}) - 1,
-
-    so that :math:`\kappa_j` lives on :math:`\lambda^{j-1} < l < \lambda^{j+1}` and the squares of all filters sum to 1:
-    energy is kept and reconstruction is exact. A larger j is a smaller scale. It is a
-    `armillary.core.protocols.Transform` from coefficients to maps, all at the resolution of `grid`; called, it is
-    `analysis`. Fields are real, with the conventions of ``SHT(grid, real=True)``.
+    scaling function, of :math:`\kappa(l)^2 = k_\lambda(l / \lambda^{J_{min}})`. The filters are those of
+    ``armillary.sphere.Wavelets(kind="axisymmetric")``: :math:`\kappa_j` lives on
+    :math:`\lambda^{j-1} < l < \lambda^{j+1}`, and the squares of all filters sum to 1, so that energy is kept and
+    reconstruction is exact. A larger j is a smaller scale. It is a `armillary.core.protocols.Transform` from
+    coefficients to maps; called, it is `analysis`. Unlike those of ``Wavelets``, all maps are at the resolution of
+    `grid`, which may be finer than the field's, and are one array. Fields are real, with the conventions of
+    ``SHT(grid, real=True)``.
 
     Args:
         L: the bandlimit of the field.
-        J_min: the largest scale that has a wavelet, 0 or more.
+        J_min: the largest scale that has a wavelet, from 0 to `J`.
         lam: the ratio between scales, above 1.
         grid: where the maps are; ``GaussLegendre(L)`` by default.
 
@@ -44,7 +41,7 @@ class AxisymmetricWavelets:
         ValueError: an argument is out of range; names it, and what is allowed.
 
     Reference: McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59,
-    doi:10.1016/j.acha.2016.03.009 (arXiv:1509.06749).
+    doi:10.1016/j.acha.2016.03.009 (arXiv:1509.06767).
 
     >>> import jax.numpy as jnp
     >>> from armillary.scatter import AxisymmetricWavelets
@@ -64,14 +61,9 @@ class AxisymmetricWavelets:
     grid: GaussLegendre = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name, low in (("L", 1), ("J_min", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-                raise ValueError(f"{name}={value!r}: an integer of {low} or more is needed")
-            object.__setattr__(self, name, int(value))
-        if not isinstance(self.lam, (int, float)) or not 1 < self.lam < math.inf:
-            raise ValueError(f"lam={self.lam!r}: the ratio between scales is a finite number above 1, such as 2.0")
-        object.__setattr__(self, "lam", float(self.lam))
+        scales = self._scales  # which checks the arguments
+        for name in ("L", "J_min", "lam"):
+            object.__setattr__(self, name, getattr(scales, name))
         grid = GaussLegendre(self.L) if self.grid is None else self.grid
         if not isinstance(grid, GaussLegendre) or grid.L < self.L:
             raise ValueError(
@@ -80,11 +72,13 @@ class AxisymmetricWavelets:
         object.__setattr__(self, "grid", grid)
 
     @property
+    def _scales(self) -> Wavelets:
+        return Wavelets(self.L, J_min=self.J_min, lam=self.lam, kind="axisymmetric")
+
+    @property
     def J(self) -> int:
-        """The smallest scale: the first, from `J_min` on, whose wavelet with those before it covers all degrees."""
-        # A power that falls short by rounding alone is not short.
-        steps = math.ceil(math.log(max(self.L - 1, 1)) / math.log(self.lam) - 1e-12)
-        return max(self.J_min, steps)
+        """The smallest scale: the first whose wavelet with those before it covers all degrees."""
+        return self._scales.J
 
     @property
     def sht(self) -> SHT:
@@ -94,7 +88,8 @@ class AxisymmetricWavelets:
     @property
     def filters(self) -> np.ndarray:
         """The filters of the scaling function and of the wavelets `J_min` to `J`, of shape ``(J - J_min + 2, L)``."""
-        return _filters(self.L, self.J_min, self.J, self.lam)
+        kappa, _, scaling = self._scales.filters
+        return np.concatenate([scaling[None], kappa])
 
     def analysis(self, alm: Complex[Array, "... L 2*L-1"]) -> Float[Array, "... scales rings longitudes"]:
         """The maps of the scaling function and of every wavelet, the largest scale first.
@@ -171,29 +166,3 @@ def _opnorm(wavelets: AxisymmetricWavelets) -> float:
             if abs(size - previous) < 1e-5 * size:
                 break
     return math.sqrt(size) * (1 + 5e-4)
-
-
-@functools.lru_cache(maxsize=32)
-def _filters(L: int, J_min: int, J: int, lam: float) -> np.ndarray:
-    degree = np.arange(L)
-    k = np.stack([_k(degree / lam**j, lam) for j in range(J_min, J + 2)])
-    filters = np.sqrt(np.maximum(np.concatenate([k[:1], np.diff(k, axis=0)]), 0))
-    filters.setflags(write=False)
-    return filters
-
-
-def _k(t: np.ndarray, lam: float) -> np.ndarray:
-    """k_lambda: 1 up to 1 / lam, 0 from 1 on, and between them an integral, by Gauss-Legendre on 16 panels."""
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-
-    def integral(low: np.ndarray) -> np.ndarray:
-        edges = low[:, None] + (1 - low[:, None]) * np.linspace(0, 1, 17)
-        half = np.diff(edges)[:, :, None] / 2
-        u = edges[:, :-1, None] + half * (1 + nodes)
-        below = 1 - (2 * lam / (lam - 1) * (u - 1 / lam) - 1) ** 2
-        bump = np.where(below > 0, np.exp(-2 / np.where(below > 0, below, 1)), 0)
-        return (bump / u * half * weights).sum(axis=(1, 2))
-
-    clipped = np.clip(t, 1 / lam, 1)
-    inside = (t > 1 / lam) & (t < 1)
-    return np.where(t >= 1, 0, np.where(inside, integral(clipped) / integral(np.array([1 / lam])), 1.0))

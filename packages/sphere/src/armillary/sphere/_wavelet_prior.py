@@ -54,7 +54,7 @@ class WaveletL1(dist.Distribution):
         ValueError: the wavelets are not real, or not a tight frame; or, if `validate_args`, `scale` is not positive.
 
     References: McEwen J. D. et al. 2013, IEEE Trans. Image Process. 22, 2275, doi:10.1109/TIP.2013.2249079
-    (arXiv:1205.3144); Wallis C. G. R., Wiaux Y., McEwen J. D. 2017, IEEE Trans. Image Process. 26, 5176,
+    (arXiv:1205.1013); Wallis C. G. R., Wiaux Y., McEwen J. D. 2017, IEEE Trans. Image Process. 26, 5176,
     doi:10.1109/TIP.2017.2716824 (arXiv:1608.00553).
 
     >>> import jax.numpy as jnp

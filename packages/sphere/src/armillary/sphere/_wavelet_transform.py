@@ -44,16 +44,17 @@ def to_wavelets(w: Wavelets, operation: Operation, alm: Array, iterations: int =
     alm = alm * (before if operation == "synthesis" else after).astype(dtype)[:, None]
     if w.real:
         alm = (alm + flip(alm)) / 2
-    sht, factors = _scaling(w)
-    scaling = getattr(sht, operation)(_cut(alm, sht.L) * factors.astype(dtype)[:, None], **kwargs)
-    wavelets = []
-    for j in range(w.J_min, w.J + 1):
+    wavelets: list[Array] = []
+    # From the smallest scale down, so that each cuts what is left, and derivatives are summed where they are.
+    for j in range(w.J, w.J_min - 1, -1):
         directions, factors = w.scale(j)
-        own = _cut(alm, directions.L)
+        alm = own = _cut(alm, directions.L)
         if operation != "synthesis":
             factors = factors * (2 * np.pi / directions.samples)
         each = [own * _cast(factors[:, k].conj(), dtype)[:, None] for k in range(factors.shape[1])]
-        wavelets.append(directions.to_function(operation, each, **kwargs))
+        wavelets.insert(0, directions.to_function(operation, each, **kwargs))
+    sht, factors = _scaling(w)
+    scaling = getattr(sht, operation)(_cut(alm, sht.L) * factors.astype(dtype)[:, None], **kwargs)
     return WaveletCoefficients(scaling, tuple(wavelets))
 
 
@@ -63,7 +64,7 @@ def from_wavelets(w: Wavelets, operation: Operation, c: WaveletCoefficients, ite
     sht, factors = _scaling(w)
     scaling = getattr(sht, operation)(c.scaling, **kwargs)
     dtype = scaling.real.dtype
-    alm = _widen(scaling * factors.astype(dtype)[:, None], w.L)
+    alm = scaling * factors.astype(dtype)[:, None]
     for j, wavelet in enumerate(c.wavelets, w.J_min):
         directions, factors = w.scale(j)
         if operation == "analysis":
@@ -73,9 +74,9 @@ def from_wavelets(w: Wavelets, operation: Operation, c: WaveletCoefficients, ite
             term = own * _cast(factors[:, k], dtype)[:, None]
             # The orders below 0 of a real function.
             total = total + (term + flip(term) if w.real and directions.orders[k] else term)
-        alm = alm + _widen(total, w.L)
+        alm = _widen(alm, directions.L) + total
     before, after = w.degrees()
-    return alm * (after if operation == "analysis" else before).astype(dtype)[:, None]
+    return _widen(alm, w.L) * (after if operation == "analysis" else before).astype(dtype)[:, None]
 
 
 @functools.partial(jax.jit, static_argnums=0)
