@@ -78,7 +78,7 @@ def over(axis_type=AxisType.Auto, shape=(8,), names=("m",), spec=("m",)):
 
 def same_numbers(name):
     grid, kwargs, batch = CASES[name]
-    plain, shared = SHT(grid, **kwargs), SHT(grid, sharding=over(), **kwargs)
+    plain, shared = SHT(grid, backend="jax", **kwargs), SHT(grid, sharding=over(), **kwargs)
     alm, f = data(plain, batch)
     expected, found = everything(plain)(alm, f), everything(shared)(alm, f)
     figures = {key: difference(found[key], expected[key]) for key in expected}

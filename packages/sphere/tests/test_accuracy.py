@@ -30,6 +30,7 @@ def random_alm(L, spin, real):
 
 
 EXACT = [GaussLegendre, McEwenWiaux, McEwenWiauxSS, DriscollHealy, ClenshawCurtis]
+SLOW = [(512, GaussLegendre, 0), (512, McEwenWiaux, 2), (512, ClenshawCurtis, 0)]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ EXACT = [GaussLegendre, McEwenWiaux, McEwenWiauxSS, DriscollHealy, ClenshawCurti
         (McEwenWiauxSS, 65, 2),
         pytest.param(DriscollHealy, 64, 0, marks=pytest.mark.exhaustive),
         *(
-            pytest.param(kind, L, spin, marks=pytest.mark.slow if L == 512 else pytest.mark.exhaustive)
+            pytest.param(kind, L, spin, marks=pytest.mark.slow if (L, kind, spin) in SLOW else pytest.mark.exhaustive)
             for L, kind, spin in itertools.product((512, 2048), EXACT, (0, 2))
         ),
     ],
@@ -51,9 +52,13 @@ def test_round_trip(kind, L, spin):
     assert float(abs(back - alm).max() / abs(alm).max()) < 1e-11
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spin", [0, 2])
-@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize(
+    ("kind", "spin"),
+    [
+        pytest.param(kind, spin, marks=pytest.mark.slow if (512, kind, spin) in SLOW[:2] else pytest.mark.exhaustive)
+        for kind, spin in itertools.product(EXACT, (0, 2))
+    ],
+)
 def test_float32_at_a_high_bandlimit(kind, spin):
     L = 512
     sht = SHT(kind(L), spin=spin, real=spin == 0, backend="jax")
@@ -84,7 +89,10 @@ def test_high_spins_against_ducc(spin):
     assert abs(np.asarray(sht.analysis(f)) - alm).max() < 1e-11 * abs(alm).max()
 
 
-@pytest.mark.parametrize("nside", [16, *(pytest.param(n, marks=pytest.mark.slow) for n in (32, 64, 128, 256))])
+@pytest.mark.parametrize(
+    "nside",
+    [16, *(pytest.param(n, marks=pytest.mark.exhaustive if n < 256 else pytest.mark.slow) for n in (32, 64, 128, 256))],
+)
 def test_healpix_of_spin_2_against_ducc(nside):
     sht = SHT(Healpix(nside), spin=2, backend="jax")
     alm = random_alm(sht.L, 2, False)

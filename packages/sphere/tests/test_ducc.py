@@ -153,7 +153,7 @@ CASES = [(sht, operation) for sht in SHTS for operation in operations(sht)]
 # The transforms that this is compared with take a second each to compile.
 QUICK = [(SHTS[0], "analysis"), (SHTS[1], "synthesis")]
 COMPARED = [
-    pytest.param(sht, operation, marks=[] if (sht, operation) in QUICK else pytest.mark.slow)
+    pytest.param(sht, operation, marks=[] if (sht, operation) in QUICK else pytest.mark.exhaustive)
     for sht, operation in CASES
     if isinstance(sht.grid, GaussLegendre)
 ]

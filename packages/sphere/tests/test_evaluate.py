@@ -116,7 +116,7 @@ def test_shapes_chunks_and_transformations(monkeypatch):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("order", "modes"), [(1, ["rev"]), pytest.param(2, ["fwd", "rev"], marks=pytest.mark.slow)], ids=["1", "2"]
+    ("order", "modes"), [(1, ["rev"]), pytest.param(2, ["fwd", "rev"], marks=pytest.mark.exhaustive)], ids=["1", "2"]
 )
 def test_derivatives(order, modes):
     alm = jnp.asarray(coefficients(5, spin=1))

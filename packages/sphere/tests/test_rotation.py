@@ -143,7 +143,7 @@ def test_batches_and_transformations():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("order", "modes"), [(1, ["rev"]), pytest.param(2, ["fwd", "rev"], marks=pytest.mark.slow)], ids=["1", "2"]
+    ("order", "modes"), [(1, ["rev"]), pytest.param(2, ["fwd", "rev"], marks=pytest.mark.exhaustive)], ids=["1", "2"]
 )
 def test_derivatives(order, modes):
     alm = jnp.asarray(coefficients(5))

@@ -72,6 +72,27 @@ def test_prox_is_bounded_least_squares(x64, L, N, kind, step):
     np.testing.assert_allclose(prior.prox(x, step), x - matrix @ found.x, atol=1e-6)
 
 
+def test_derivatives_of_the_prox(x64):
+    """The projection on fields whose coefficients within the bounds vanish, from the matrices; and differences."""
+    L, step = 3, 0.3
+    wavelets = Wavelets(L, 2)
+    prior = WaveletL1(wavelets, 1.5, tolerance=1e-13)
+    x = jnp.asarray(3 * vector(L))
+    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda s: jnp.zeros(s.shape), wavelets.out_structure()))
+    synthesis = np.asarray(jax.jacfwd(lambda q: alm_to_real(wavelets.synthesis(unravel(q))))(flat))
+    bound = step / 1.5
+    found = scipy.optimize.lsq_linear(synthesis, x, (-bound, bound), tol=1e-14, max_iter=2000)
+    vanishing = synthesis[:, found.active_mask == 0]
+    projection = np.eye(L * L) - vanishing @ np.linalg.pinv(vanishing, rcond=1e-10)
+    assert 0 < np.linalg.matrix_rank(projection) < L * L
+    prox = jax.jit(prior.prox)
+    by_x, by_step = jax.jit(jax.jacrev(prior.prox, (0, 1)))(x, step)
+    np.testing.assert_allclose(by_x, projection, atol=1e-8)
+    difference = (prox(x, step + 1e-4) - prox(x, step - 1e-4)) / 2e-4
+    np.testing.assert_allclose(by_step, difference, atol=1e-6)
+    np.testing.assert_allclose(jax.jvp(prox, (x, step), (x, 1.0))[1], projection @ x + by_step, atol=1e-8)
+
+
 def test_prox_of_one_coefficient_is_a_soft_threshold(x64):
     r"""With :math:`L = 1` the norm is :math:`2 \sqrt\pi |x|`, and the density that of Laplace."""
     prior = WaveletL1(Wavelets(1), 0.5)

@@ -286,8 +286,10 @@ def test_reconstruction_in_jax(x64):
     np.testing.assert_allclose(difference(wavelets.analysis(alm), Wavelets(5, 2).analysis(alm)), 0, atol=1e-13)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("multiresolution", [True, False])
+@pytest.mark.parametrize(
+    "multiresolution",
+    [pytest.param(True, marks=pytest.mark.slow), pytest.param(False, marks=pytest.mark.exhaustive)],
+)
 @pytest.mark.parametrize(
     ("L", "kind", "N", "spin"),
     [

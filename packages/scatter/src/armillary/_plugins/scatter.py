@@ -10,5 +10,5 @@ def armillary_transforms():
         "axisymmetric-wavelets",
         "armillary.scatter:AxisymmetricWavelets",
         "Axisymmetric scale-discretised wavelets on the sphere",
-        "McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59 (arXiv:1509.06767)",
+        "McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59",
     )

@@ -41,7 +41,7 @@ class AxisymmetricWavelets:
         ValueError: an argument is out of range; names it, and what is allowed.
 
     Reference: McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59,
-    doi:10.1016/j.acha.2016.03.009 (arXiv:1509.06767).
+    doi:10.1016/j.acha.2016.03.009.
 
     >>> import jax.numpy as jnp
     >>> from armillary.scatter import AxisymmetricWavelets

@@ -39,7 +39,7 @@ def armillary_priors():
         "wavelet-l1",
         "armillary.sphere:WaveletL1",
         "Field on the sphere that is sparse in wavelets",
-        "Wallis C. G. R., Wiaux Y., McEwen J. D. 2017, IEEE Trans. Image Process. 26, 5176",
+        "Wallis C. G. R., Wiaux Y., McEwen J. D. 2016 (arXiv:1608.00553)",
     )
 
 

@@ -81,10 +81,10 @@ class Wavelets:
         ImportError: the backend is not installed.
 
     References: McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59,
-    doi:10.1016/j.acha.2016.03.009 (arXiv:1509.06767); needlets: Marinucci D. et al. 2008, MNRAS 383, 539,
-    doi:10.1111/j.1365-2966.2007.12550.x (arXiv:0707.0844); curvelets: Chan J. Y. H. et al. 2017, IEEE Trans. Sig. Proc.
-    65, 5, doi:10.1109/TSP.2016.2600506 (arXiv:1511.05578); ridgelets: McEwen J. D., Price M. A. 2020
-    (arXiv:1510.01595).
+    doi:10.1016/j.acha.2016.03.009; of any spin: McEwen J. D. et al. 2015 (arXiv:1509.06749); needlets: Marinucci D. et
+    al. 2008, MNRAS 383, 539, doi:10.1111/j.1365-2966.2007.12550.x (arXiv:0707.0844); curvelets: Chan J. Y. H. et al.
+    2017, IEEE Trans. Sig. Proc. 65, 5, doi:10.1109/TSP.2016.2600506 (arXiv:1511.05578); ridgelets: McEwen J. D., Price
+    M. A. 2019, 27th EUSIPCO, doi:10.23919/EUSIPCO.2019.8903034 (arXiv:1510.01595).
 
     >>> import jax
     >>> from armillary.sphere import Wavelets, alm_from_real
