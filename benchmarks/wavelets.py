@@ -5,9 +5,10 @@
 Analysis from a map and synthesis to a map of a real field, on the grid of McEwen and Wiaux that s2wav is made for, and
 the gradients of a sum of squares through either; in float64. Libraries take turns; the least and the median of
 `--repeats` rounds are printed. Set-up is all that comes before, kernels and the compilation of analysis; the first call
-of the others has theirs. s2wav runs with its recursions and with its precomputed kernels. Peak memory is that of a
-process of its own that does the four once, less that of the process before it began. Ratios are s2wav's least time, or
-memory, over ours.
+of the others has theirs. s2wav runs with its recursions; with its precomputed kernels, as arguments; and with these as
+constants of a program around its own ("folded"), which XLA rearranges while it compiles, for a minute. Peak memory is
+that of a process of its own that does the four once, less that of the process before it began. Ratios are s2wav's least
+time, or memory, over ours.
 
 s2wav 1.0.4 pins packages that no longer build, and imports torch, which it does not use here: install it by
 ``pip install --no-deps s2wav==1.0.4`` beside s2fft; torch is replaced by an empty module. Without s2wav ours are timed
@@ -56,7 +57,7 @@ from armillary.sphere import SHT, McEwenWiaux, Wavelets, alm_from_real  # noqa: 
 
 Call = Callable[[], object]
 OPERATIONS = ["analysis", "synthesis", "analysis gradient", "synthesis gradient"]
-PEERS = ["s2wav", "s2wav precomputed"]
+PEERS = ["s2wav", "s2wav precomputed", "s2wav folded"]
 
 
 def version(name: str) -> str:
@@ -71,15 +72,20 @@ def field(L: int) -> jax.Array:
     return SHT(McEwenWiaux(L), real=True).synthesis(alm)
 
 
-def four(f: jax.Array, analysis: Callable, synthesis: Callable) -> dict[str, Call]:
-    """The operations, from functions of a map and of a pytree of coefficients."""
+def four(f: jax.Array, analysis: Callable, synthesis: Callable, there: tuple = (), back: tuple = ()) -> dict[str, Call]:
+    """The operations, from functions of a map and of a pytree of coefficients, and of the kernels of either."""
 
     def squares(tree: object) -> jax.Array:
         return sum(((x.real**2 + x.imag**2).sum() for x in jax.tree.leaves(tree)), start=jnp.zeros(()))
 
-    c = analysis(f)
-    gradients = [jax.jit(jax.grad(lambda x, g=g: squares(g(x)))) for g in (analysis, synthesis)]
-    calls = [lambda: analysis(f), lambda: synthesis(c), lambda: gradients[0](f), lambda: gradients[1](c)]
+    c = analysis(f, *there)
+    gradients = [jax.jit(jax.grad(lambda x, *k, g=g: squares(g(x, *k)))) for g in (analysis, synthesis)]
+    calls = [
+        lambda: analysis(f, *there),
+        lambda: synthesis(c, *back),
+        lambda: gradients[0](f, *there),
+        lambda: gradients[1](c, *back),
+    ]
     return dict(zip(OPERATIONS, calls, strict=True))
 
 
@@ -90,7 +96,7 @@ def ours(L: int, f: jax.Array) -> dict[str, Call]:
     return four(f, analysis, jax.jit(lambda c: sht.synthesis(wavelets.synthesis(c))))
 
 
-def s2wav_calls(L: int, f: jax.Array, precomputed: bool) -> dict[str, Call]:
+def s2wav_calls(L: int, f: jax.Array, library: str) -> dict[str, Call]:
     torch = types.ModuleType("torch")
     torch.Tensor = torch.tensor = torch.autograd = type("Tensor", (), {"Function": object})
     sys.modules.setdefault("torch", torch)
@@ -99,7 +105,7 @@ def s2wav_calls(L: int, f: jax.Array, precomputed: bool) -> dict[str, Call]:
 
     N = args.directions
     filters = s2wav.filters.filters_directional_vectorised(L, N)
-    if precomputed:
+    if library != "s2wav":
         module, generate = wavelet_precompute, construct.generate_full_precomputes
     else:
         module, generate = wavelet, construct.generate_wigner_precomputes
@@ -107,18 +113,20 @@ def s2wav_calls(L: int, f: jax.Array, precomputed: bool) -> dict[str, Call]:
     there, back = (generate(L, N, forward=forward, reality=True) for forward in (False, True))
     common = {"L": L, "N": N, "J_min": 0, "reality": True, "filters": filters}
 
-    def analysis(f: jax.Array) -> object:
-        return module.analysis(f, **common, precomps=there)
+    def analysis(f: jax.Array, kernels: list) -> object:
+        return module.analysis(f, **common, precomps=kernels)
 
-    def synthesis(c: tuple) -> jax.Array:
-        return module.synthesis(*c, **common, precomps=back)
+    def synthesis(c: tuple, kernels: list) -> jax.Array:
+        return module.synthesis(*c, **common, precomps=kernels)
 
-    return four(f, analysis, synthesis)
+    if library == "s2wav folded":
+        return four(f, jax.jit(lambda f: analysis(f, there)), jax.jit(lambda c: synthesis(c, back)))
+    return four(f, analysis, synthesis, (there,), (back,))
 
 
 def make(library: str, L: int) -> dict[str, Call]:
     f = field(L)
-    return ours(L, f) if library == "ours" else s2wav_calls(L, f, library != "s2wav")
+    return ours(L, f) if library == "ours" else s2wav_calls(L, f, library)
 
 
 def timed(call: Callable[[], object]) -> tuple[float, object]:
