@@ -1,8 +1,9 @@
-"""Accuracy: round trips to high bandlimits, high spins, float32, and HEALPix, against ducc0."""
+"""Accuracy: round trips to high bandlimits, high spins, float32, HEALPix, and rotations, against ducc0."""
 
 import itertools
 
 import ducc0
+import healpy as hp
 import jax
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from armillary.sphere import (
     Healpix,
     McEwenWiaux,
     McEwenWiauxSS,
+    alm_to_healpy,
+    rotate_alm,
     spin_to_eb,
 )
 
@@ -100,6 +103,22 @@ def test_healpix_of_spin_2_against_ducc(nside):
     maps = ducc_maps(sht.grid, alm, 2)
     assert np.linalg.norm(f - maps) < 1e-11 * np.linalg.norm(maps)
     assert abs(f - maps).max() < 1e-11 * abs(maps).max()
+
+
+@pytest.mark.slow
+def test_rotation_of_degrees_whose_matrices_underflow():
+    """Above a bandlimit of about 960 some matrix elements are kept with a scale of their own."""
+    L = 1010
+    rng = np.random.default_rng(0)
+    triangle = np.zeros(L * (L + 1) // 2, complex)
+    top = hp.Alm.getidx(L - 1, np.full(L, L - 1), np.arange(L))
+    triangle[top] = rng.normal(size=L) + 1j * rng.normal(size=L) * (np.arange(L) > 0)
+    dense = np.zeros((L, 2 * L - 1), complex)
+    dense[-1, L - 1 :] = triangle[top]
+    dense[-1, : L - 1] = ((-1.0) ** np.arange(1, L) * triangle[top][1:].conj())[::-1]
+    found = rotate_alm(dense, 0.3, 1.1, -2.2)
+    expected = ducc0.sht.rotate_alm(triangle, L - 1, -2.2, 1.1, 0.3)
+    np.testing.assert_allclose(alm_to_healpy(found), expected, atol=1e-12)
 
 
 def ducc_maps(grid, alm, spin):

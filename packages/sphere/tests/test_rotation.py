@@ -84,23 +84,6 @@ def test_rotation_is_that_of_healpy_and_ducc(L):
     np.testing.assert_allclose(found, by_healpy, atol=1e-12)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_degrees_whose_matrices_underflow():
-    """Above a bandlimit of about 960 some matrix elements are kept with a scale of their own."""
-    L = 1010
-    rng = np.random.default_rng(0)
-    triangle = np.zeros(L * (L + 1) // 2, complex)
-    top = hp.Alm.getidx(L - 1, np.full(L, L - 1), np.arange(L))
-    triangle[top] = rng.normal(size=L) + 1j * rng.normal(size=L) * (np.arange(L) > 0)
-    dense = np.zeros((L, 2 * L - 1), complex)
-    dense[-1, L - 1 :] = triangle[top]
-    dense[-1, : L - 1] = ((-1.0) ** np.arange(1, L) * triangle[top][1:].conj())[::-1]
-    found = rotate_alm(dense, 0.3, 1.1, -2.2)
-    expected = ducc0.sht.rotate_alm(triangle, L - 1, -2.2, 1.1, 0.3)
-    np.testing.assert_allclose(alm_to_healpy(found), expected, atol=1e-12)
-
-
 @pytest.mark.usefixtures("x64")
 def test_group_law():
     alm = coefficients(40)

@@ -55,12 +55,12 @@ def figures():
 
 @pytest.fixture(scope="module")
 def slow_figures():
-    return result(start(*SLOW, "meshes", "own_maps_otherwise", "explicit_arrays_otherwise", "work"))
+    return result(start(*SLOW, "meshes", "work"))
 
 
 @pytest.fixture(scope="module")
 def exhaustive_figures():
-    return result(start(*EXHAUSTIVE))
+    return result(start(*EXHAUSTIVE, "own_maps_otherwise", "explicit_arrays_otherwise"))
 
 
 def check(case):
@@ -100,9 +100,9 @@ def test_maps_of_every_devices_own(figures):
     assert max(found.values()) < 1e-13
 
 
-@pytest.mark.slow
-def test_maps_of_every_devices_own_otherwise(slow_figures):
-    found = slow_figures["own_maps_otherwise"]
+@pytest.mark.exhaustive
+def test_maps_of_every_devices_own_otherwise(exhaustive_figures):
+    found = exhaustive_figures["own_maps_otherwise"]
     assert len(found) == 10
     assert max(found.values()) < 1e-13
 
@@ -113,9 +113,9 @@ def test_arrays_of_a_mesh_with_explicit_axes(figures):
     assert max(found.values()) < 1e-13
 
 
-@pytest.mark.slow
-def test_arrays_of_a_mesh_with_explicit_axes_otherwise(slow_figures):
-    found = slow_figures["explicit_arrays_otherwise"]
+@pytest.mark.exhaustive
+def test_arrays_of_a_mesh_with_explicit_axes_otherwise(exhaustive_figures):
+    found = exhaustive_figures["explicit_arrays_otherwise"]
     assert len(found) == 24
     assert max(found.values()) < 1e-13
 

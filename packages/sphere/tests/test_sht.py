@@ -306,8 +306,8 @@ def test_opnorm(sht):
 
 
 @pytest.mark.parametrize("mode", ["x64 on", "x64 off"])
-@pytest.mark.parametrize("spin", [0, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("L", [65, pytest.param(512, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("spin", [0, pytest.param(2, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("L", [65, pytest.param(512, marks=pytest.mark.exhaustive)])
 def test_float32(L, spin, mode):
     sht = pure(GaussLegendre(L), spin=spin)
     alm = random_alm(L, spin)
