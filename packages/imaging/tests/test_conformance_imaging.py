@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import pytest
 
 from armillary.core.testing import Case, parametrize_with_checks
-from armillary.imaging import L1, MYULASampler, PxMALASampler, SKROCKSampler, ULASampler
+from armillary.imaging import (
+    L1,
+    MYULASampler,
+    PnPULASampler,
+    PxMALASampler,
+    SKROCKSampler,
+    SplitGibbsSampler,
+    ULASampler,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -22,6 +30,8 @@ def quick_compilation():
         MYULASampler(step_size=0.1, smoothing=0.1),
         PxMALASampler(step_size=0.5),
         SKROCKSampler(step_size=0.1, num_stages=3),
+        PnPULASampler(step_size=0.1, sigma=0.3),
+        SplitGibbsSampler(rho=0.3),
         L1(0.5),
         Case(L1(jnp.array([0.5, 1.0])).to_event(1), id="L1-of-each-element"),
         "armillary-imaging",

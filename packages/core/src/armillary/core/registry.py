@@ -75,7 +75,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "armillary-imaging": {
         "transform": ("dwt", "undecimated-dwt", "sara"),
         "prior": ("l1", "l1-wavelet", "group-l1", "total-variation", "l1-frame"),
-        "sampler": ("myula", "ula", "px-mala", "skrock"),
+        "sampler": ("myula", "ula", "px-mala", "skrock", "pnp-ula", "split-gibbs"),
     },
 }
 

@@ -88,3 +88,15 @@ def armillary_samplers():
         "SK-ROCK, the stabilised Langevin algorithm for ill-conditioned images, of smooth and proximal priors",
         "Pereyra M., Vargas Mieles L., Zygalakis K. C. 2020, SIAM J. Imaging Sci. 13, 905 (arXiv:1908.08845)",
     )
+    yield ComponentSpec(
+        "pnp-ula",
+        "armillary.imaging:PnPULASampler",
+        "Plug-and-play unadjusted Langevin algorithm, for priors known by a denoiser",
+        "Laumont R. et al. 2022, SIAM J. Imaging Sci. 15, 701 (arXiv:2103.04715)",
+    )
+    yield ComponentSpec(
+        "split-gibbs",
+        "armillary.imaging:SplitGibbsSampler",
+        "Split Gibbs sampler, for Gaussian likelihoods with a linear operator and priors with a proximal operator",
+        "Vono M., Dobigeon N., Chainais P. 2019, IEEE Trans. Signal Process. 67, 1648 (doi:10.1109/TSP.2019.2894825)",
+    )

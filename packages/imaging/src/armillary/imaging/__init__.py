@@ -2,7 +2,7 @@
 
 from blackjax import GenerateSamplingAPI
 
-from . import _myula, _px_mala, _skrock, _ula
+from . import _myula, _pnp_ula, _px_mala, _skrock, _split_gibbs, _ula
 from ._dwt import DWT as DWT
 from ._dwt_frames import SARA as SARA
 from ._dwt_frames import UndecimatedDWT as UndecimatedDWT
@@ -21,6 +21,10 @@ from ._samplers import MYULASampler as MYULASampler
 from ._samplers import PxMALASampler as PxMALASampler
 from ._samplers import SKROCKSampler as SKROCKSampler
 from ._samplers import ULASampler as ULASampler
+from ._samplers_split import PnPULA as PnPULA
+from ._samplers_split import PnPULASampler as PnPULASampler
+from ._samplers_split import SplitGibbs as SplitGibbs
+from ._samplers_split import SplitGibbsSampler as SplitGibbsSampler
 from ._steps import lipschitz as lipschitz
 from ._tempered import tempered_evidence as tempered_evidence
 from ._tv import L1Frame as L1Frame
@@ -31,5 +35,14 @@ ula = GenerateSamplingAPI(_ula.as_top_level_api, _ula.init, _ula.build_kernel)
 myula = GenerateSamplingAPI(_myula.as_top_level_api, _myula.init, _myula.build_kernel)
 px_mala = GenerateSamplingAPI(_px_mala.as_top_level_api, _px_mala.init, _px_mala.build_kernel)
 skrock = GenerateSamplingAPI(_skrock.as_top_level_api, _skrock.init, _skrock.build_kernel)
-for _module, _api in ((_ula, ula), (_myula, myula), (_px_mala, px_mala), (_skrock, skrock)):
+pnp_ula = GenerateSamplingAPI(_pnp_ula.as_top_level_api, _pnp_ula.init, _pnp_ula.build_kernel)
+split_gibbs = GenerateSamplingAPI(_split_gibbs.as_top_level_api, _split_gibbs.init, _split_gibbs.build_kernel)
+for _module, _api in (
+    (_ula, ula),
+    (_myula, myula),
+    (_px_mala, px_mala),
+    (_skrock, skrock),
+    (_pnp_ula, pnp_ula),
+    (_split_gibbs, split_gibbs),
+):
     _api.__doc__ = _module.as_top_level_api.__doc__
