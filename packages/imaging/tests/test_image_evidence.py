@@ -131,9 +131,9 @@ def test_gaussians_of_more_dimensions_to_better_than_0_4(dim):
 
 
 @pytest.mark.slow
-def test_sparse_images_of_256_pixels_by_both_routes():
-    target, mean, log_z = sparse((16, 16), 0.2, 0.7)
-    nested = [proximal_nested_sampling(jax.random.key(s), target, num_live=500) for s in range(3)]
+def test_sparse_images_of_64_pixels_by_both_routes():
+    target, mean, log_z = sparse((8, 8), 0.2, 0.7)
+    nested = [proximal_nested_sampling(jax.random.key(s), target, num_live=300) for s in range(3)]
     tempered = [tempered_evidence(jax.random.key(s), target, num_inner_steps=60) for s in range(3)]
     for runs in (nested, tempered):
         for run in runs:
