@@ -74,6 +74,16 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "armillary-evidence": {"evidence_estimator": ("lhm",)},
     "armillary-imaging": {
         "transform": ("dwt", "undecimated-dwt", "sara"),
+        "operator": (
+            "identity",
+            "mask",
+            "blur",
+            "fourier-mask",
+            "gradient",
+            "nufft",
+            "radio-interferometer",
+            "kaiser-squires",
+        ),
         "prior": ("l1", "l1-wavelet", "group-l1", "total-variation", "l1-frame"),
         "sampler": ("myula", "ula", "px-mala", "skrock", "pnp-ula", "split-gibbs"),
     },

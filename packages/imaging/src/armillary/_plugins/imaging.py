@@ -62,6 +62,37 @@ def armillary_priors():
 
 
 @hookimpl
+def armillary_operators():
+    """Forward operators of armillary.imaging."""
+    for name, factory, summary, reference in (
+        ("identity", "Identity", "The image itself: denoising", ""),
+        ("mask", "Mask", "The pixels that were observed: inpainting", ""),
+        ("blur", "Blur", "Periodic convolution with any kernel", ""),
+        ("fourier-mask", "FourierMask", "Fourier coefficients on the grid: magnetic resonance", ""),
+        ("gradient", "Gradient", "Differences between neighbours", ""),
+        (
+            "nufft",
+            "NUFFT",
+            "Fourier transform at any frequencies, by a Kaiser-Bessel gridder in JAX",
+            "Greengard L., Lee J.-Y. 2004, SIAM Rev. 46, 443 (doi:10.1137/S003614450343200X)",
+        ),
+        (
+            "radio-interferometer",
+            "RadioInterferometer",
+            "Visibilities of an image of the sky, with the w coordinate of the baselines",
+            "Arras P. et al. 2021, A&A 646, A58 (arXiv:2010.10122)",
+        ),
+        (
+            "kaiser-squires",
+            "KaiserSquires",
+            "Shear of a convergence map on the flat sky: weak lensing",
+            "Kaiser N., Squires G. 1993, ApJ 404, 441 (doi:10.1086/172297)",
+        ),
+    ):
+        yield ComponentSpec(name, f"armillary.imaging:{factory}", summary, reference)
+
+
+@hookimpl
 def armillary_samplers():
     """Samplers of armillary.imaging."""
     yield ComponentSpec(

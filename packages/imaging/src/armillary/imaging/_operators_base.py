@@ -13,7 +13,18 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 
-class ArrayOperator(eqx.Module):
+class Hashed(eqx.Module):
+    """A module that can be hashed though it holds arrays, as a callable must for ``jax.jit(operator)``.
+
+    By what is static, and by which arrays it holds, not by their values.
+    """
+
+    def __hash__(self) -> int:
+        leaves, structure = jax.tree.flatten(self)
+        return hash((structure, *map(id, leaves)))
+
+
+class ArrayOperator(Hashed):
     """A forward operator from arrays to arrays: it checks what comes, and a subclass does the work.
 
     Leading axes are a batch. What an operator holds are its leaves as a pytree, so that it can be an argument of a
@@ -143,7 +154,7 @@ def inverse_spectrum(y: Array, shape: tuple[int, int], dtype: Any) -> Array:
 def filtered(x: Array, response: Array) -> Array:
     """Images times a response at the frequencies of `spectrum`."""
     y = spectrum(x)
-    return inverse_spectrum(y * response.astype(y.dtype), x.shape[-2:], x.dtype)
+    return inverse_spectrum(y * response.astype(y.dtype), (x.shape[-2], x.shape[-1]), x.dtype)
 
 
 def inner(a: PyTree, b: PyTree) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,9 +39,8 @@ class _Unnormalised(dist.ImproperUniform):
 
     #: The dimensions in which the density falls off, so that the constant is a power of the scale.
     _dimensions: int
-
-    def norm(self, x: Float[Array, "... rows columns"]) -> Float[Array, ...]:
-        """The norm of an image."""
+    #: The norm of an image.
+    norm: Callable[[Any], Array]
 
     def log_prob(self, value: Float[Array, "... rows columns"]) -> Float[Array, ...]:
         """The log-density of an image, but for a constant that does not depend on the scale."""
