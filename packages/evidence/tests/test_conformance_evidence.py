@@ -1,11 +1,17 @@
 """Armillary's conformance kit over what this package registers."""
 
 from armillary.core.testing import parametrize_with_checks
-from armillary.evidence import LearnedHarmonicMean
+from armillary.evidence import BridgeSampling, FlowEvidence, ImportanceSampling, LearnedHarmonicMean
 
 
 @parametrize_with_checks(
-    [LearnedHarmonicMean(), LearnedHarmonicMean(flow="gaussian", temperature=0.8)], kind="evidence_estimator"
+    [
+        FlowEvidence(flow="gaussian"),
+        LearnedHarmonicMean(flow="gaussian", temperature=0.8),
+        BridgeSampling(flow="gaussian"),
+        ImportanceSampling(flow="gaussian"),
+    ],
+    kind="evidence_estimator",
 )
 def test_estimator(component, check):
     check(component)

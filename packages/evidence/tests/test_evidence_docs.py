@@ -20,7 +20,7 @@ def test_readme():
     assert printed.getvalue() == output
 
 
-@pytest.mark.parametrize("name", ["_harmonic", "_lhm"])
+@pytest.mark.parametrize("name", ["_harmonic", "_estimators"])
 def test_docstrings(name):
     module = importlib.import_module(f"armillary.evidence.{name}")
     result = doctest.testmod(module)

@@ -3,15 +3,19 @@
 import subprocess
 import sys
 
+from armillary import evidence
 from armillary._plugins import evidence as plugin
-from armillary.evidence import LearnedHarmonicMean
 
 
-def test_component():
-    (spec,) = plugin.armillary_evidence_estimators()
-    assert spec.name == "lhm"
-    module, _, attribute = spec.factory.partition(":")
-    assert getattr(sys.modules[module], attribute) is LearnedHarmonicMean
+def test_components():
+    made = [*plugin.armillary_evidence_estimators(), *plugin.armillary_flows()]
+    assert [spec.name for spec in made] == [
+        "flow", "lhm", "bridge", "importance", "spline", "realnvp", "autoregressive", "matching",
+    ]  # fmt: skip
+    for spec in made:
+        module, _, attribute = spec.factory.partition(":")
+        assert module == "armillary.evidence"
+        getattr(evidence, attribute)()
 
 
 def test_the_hook_module_imports_nothing_heavy():

@@ -2,6 +2,7 @@
 
 import math
 
+import arviz_base
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,3 +114,69 @@ def test_runs_that_are_refused():
     mcmc.run(jax.random.key(0), init_params=jnp.zeros(()))
     with pytest.raises(ValueError, match=r"NUTS has no model.*from_arrays"):
         evidence.from_numpyro(mcmc)
+
+
+def test_from_arviz_is_from_numpyro(run):
+    tree = arviz_base.from_dict({"posterior": run.get_samples(group_by_chain=True)})
+    problem = evidence.from_arviz(tree, normal_gamma, (normal_gamma_data(),), model_kwargs={"tau0": TAU0})
+    expected = evidence.from_numpyro(run)
+    np.testing.assert_allclose(problem.samples, expected.samples, rtol=1e-6)
+    np.testing.assert_allclose(problem.log_density, expected.log_density, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"no variable 'mu'.*it has tau"):
+        evidence.from_arviz(
+            arviz_base.from_dict({"posterior": {"tau": np.ones((4, 10))}}), normal_gamma, (normal_gamma_data(),)
+        )
+    with pytest.raises(ValueError, match=r"'mu' has shape \(3,\) a draw, and the model's site \(\)"):
+        evidence.from_arviz(
+            arviz_base.from_dict({"posterior": {"tau": np.ones((4, 10)), "mu": np.ones((4, 10, 3))}}),
+            normal_gamma,
+            (normal_gamma_data(),),
+        )
+
+
+# y ~ Normal(w, 1) for w ~ Normal(0, 2): both models' evidences are normal densities. The scale s is a nuisance.
+def shifted(y):
+    w = numpyro.sample("w", dist.Normal(0.0, 2.0))
+    s = numpyro.sample("s", dist.LogNormal(0.0, 0.5))
+    numpyro.sample("z", dist.Normal(jnp.log(s), 0.3), obs=0.2)
+    numpyro.sample("y", dist.Normal(w, 1.0).expand([4]).to_event(1), obs=y)
+
+
+@pytest.fixture(scope="module")
+def shifted_run():
+    return sample(shifted, jnp.array([0.3, 1.2, -0.4, 0.9]), num_samples=2000)
+
+
+def test_savage_dickey(shifted_run):
+    y = np.array([0.3, 1.2, -0.4, 0.9])
+    posterior = stats.norm(y.sum() / (4 + 1 / 4), 1 / math.sqrt(4 + 1 / 4))
+    exact = posterior.logpdf(0.0) - stats.norm(0, 2).logpdf(0.0)
+    found = evidence.savage_dickey(shifted_run, {"w": 0.0})
+    assert abs(found.log_bayes_factor - exact) < 3 * found.log_bayes_factor_err
+    assert found.log_bayes_factor_err < 0.1
+    assert found.warnings == ()
+    assert str(found).startswith("ln B = ")
+
+
+def test_savage_dickey_of_a_positive_site(shifted_run):
+    # ln s is normal a priori and in the likelihood, hence a posteriori.
+    precision = 1 / 0.5**2 + 1 / 0.3**2
+    posterior = stats.norm((0.2 / 0.3**2) / precision, 1 / math.sqrt(precision))
+    exact = posterior.logpdf(0.0) - stats.norm(0, 0.5).logpdf(0.0)
+    found = evidence.savage_dickey(shifted_run, {"s": 1.0}, jax.random.key(1))
+    assert abs(found.log_bayes_factor - exact) < 3 * found.log_bayes_factor_err
+    # An extrapolation is said to be one.
+    assert [warning.name for warning in evidence.savage_dickey(shifted_run, {"w": 8.0}).warnings] == ["tail"]
+
+
+def test_savage_dickey_that_is_refused(run, shifted_run):
+    with pytest.raises(ValueError, match="no latent site of the model; its sites are w, s"):
+        evidence.savage_dickey(shifted_run, {"v": 0.0})
+    with pytest.raises(ValueError, match="prior of 'mu' depends on tau"):
+        evidence.savage_dickey(run, {"mu": 0.0})
+    with pytest.raises(ValueError, match="outside the support"):
+        evidence.savage_dickey(shifted_run, {"s": -1.0})
+    with pytest.raises(ValueError, match=r"has shape \(2,\)"):
+        evidence.savage_dickey(shifted_run, {"w": [0.0, 1.0]})
+    with pytest.raises(ValueError, match="name at least one site"):
+        evidence.savage_dickey(shifted_run, {})

@@ -117,6 +117,11 @@ def armillary_evidence_estimators() -> Iterable[ComponentSpec]:  # type: ignore[
 
 
 @hookspec
+def armillary_flows() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+    """Kinds of normalising flow for the evidence: see ``armillary.evidence.Architecture``."""
+
+
+@hookspec
 def armillary_demos() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
     """Demonstrations for ``armillary demo NAME``: ``demo(directory, *, console)`` gives results by model."""
 

@@ -45,6 +45,7 @@ KINDS = {
     "denoiser": "armillary_denoisers",
     "sampler": "armillary_samplers",
     "evidence_estimator": "armillary_evidence_estimators",
+    "flow": "armillary_flows",
     "demo": "armillary_demos",
 }
 
@@ -71,7 +72,10 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "demo": ("earth",),
     },
     "armillary-scatter": {"transform": ("axisymmetric-wavelets",)},
-    "armillary-evidence": {"evidence_estimator": ("lhm",)},
+    "armillary-evidence": {
+        "evidence_estimator": ("flow", "lhm", "bridge", "importance"),
+        "flow": ("spline", "realnvp", "autoregressive", "matching"),
+    },
     "armillary-imaging": {
         "transform": ("dwt", "undecimated-dwt", "sara"),
         "operator": (

@@ -21,10 +21,13 @@ class Fold:
 
     train: Float[np.ndarray, "n dim"]
     held_out: Float[np.ndarray, "m dim"]
+    held_out_log_density: Float[np.ndarray, " m"]
     estimate: np.ndarray
 
 
-def folds(samples: Float[np.ndarray, "chain draw dim"], train_fraction: float) -> list[Fold]:
+def folds(
+    samples: Float[np.ndarray, "chain draw dim"], log_density: Float[np.ndarray, "chain draw"], train_fraction: float
+) -> list[Fold]:
     """Split the chains so that each is estimated by a flow that has not seen it, and all are.
 
     Of the training chains one in five, at least one, is held out to stop the training; where there are fewer than
@@ -39,11 +42,12 @@ def folds(samples: Float[np.ndarray, "chain draw dim"], train_fraction: float) -
         training = chains[~estimate]
         if len(training) >= 4:
             held = max(1, round(_HELD_OUT * len(training)))
-            train, held_out = samples[training[:-held]], samples[training[-held:]]
+            kept, judges = (training[:-held], slice(None)), (training[-held:], slice(None))
         else:
             held = max(1, round(_HELD_OUT * num_draws))
-            train, held_out = samples[training, :-held], samples[training, -held:]
-        result.append(Fold(train.reshape(-1, dim), held_out.reshape(-1, dim), chains[estimate]))
+            kept, judges = (training, slice(-held)), (training, slice(-held, None))
+        train, held_out = samples[kept].reshape(-1, dim), samples[judges].reshape(-1, dim)
+        result.append(Fold(train, held_out, log_density[judges].ravel(), chains[estimate]))
     return result
 
 
@@ -57,7 +61,7 @@ def pieces_per_chain(log_ratios: Float[np.ndarray, "chain draw"]) -> int:
     num_chains = len(log_ratios)
     wanted = -(-_PIECES // num_chains)
     # The relative ratio is what is averaged, so its autocorrelation counts.
-    effective = _effective_draws(np.exp(log_ratios - log_ratios.max())) / num_chains
+    effective = effective_draws(np.exp(log_ratios - log_ratios.max())) / num_chains
     return max(1, min(wanted, int(effective / _EFFECTIVE_DRAWS)))
 
 
@@ -80,7 +84,8 @@ def pareto_k(log_weights: np.ndarray) -> float:
     return float(array_stats.psislw(-log_weights.ravel())[1])
 
 
-def _effective_draws(values: Float[np.ndarray, "chain draw"]) -> float:
+def effective_draws(values: Float[np.ndarray, "chain draw"]) -> float:
+    """The number of independent draws whose mean is as uncertain as that of these."""
     from arviz_stats.base import array_stats
 
     return float(array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean"))
