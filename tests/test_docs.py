@@ -23,6 +23,8 @@ PAGES = sorted(
         *ROOT.glob("docs/**/*.md"),
     ]
 )
+# Pages that take more than a quarter of a minute each.
+LONG = {"denoise-a-map-on-the-sphere", "run-from-a-config", "resume-a-run", "from-a-model-to-a-bayes-factor"}
 PAGE = "page_of_documentation"
 COMMAND = "python3 -m venv .venv && .venv/bin/pip install -q uv && .venv/bin/uv run {}"
 
@@ -99,7 +101,11 @@ def anywhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("anywhere")
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else ()) for path in PAGES],
+    ids=[str(path.relative_to(ROOT)) for path in PAGES],
+)
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(path):
     page = path.read_text()
     wanted = sum(block.language == "python" or block.marked for block in blocks(page))

@@ -27,6 +27,7 @@ def test_the_command_line_lists_it(installed):
     assert found == {"random-walk": "example-suite", "generalised-normal": "example-suite"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_its_own_tests_pass_on_what_is_installed(installed):
     away = installed.directory / "away"

@@ -38,10 +38,13 @@ def broken(monkeypatch):
 def test_list_names_every_component_with_its_distribution(cli):
     code, out, _ = cli("list")
     assert code == 0
+    head, *lines = out.splitlines()[1:]
+    name, summary, distribution = (head.index(title) for title in ("name", "summary", "from"))
     for component in registry.components():
-        # The name may be a word of another component's summary, so the whole row is looked for.
-        rows = [line for line in out.splitlines() if f" {component.name} " in line and component.summary in line]
+        rows = [line for line in lines if line[name:summary].strip() == component.name]
         assert len(rows) == 1
+        # A long summary runs over several lines.
+        assert component.summary.startswith(rows[0][summary:distribution].strip())
         assert f"{component.distribution} {component.version}" in rows[0]
 
 

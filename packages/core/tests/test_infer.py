@@ -152,7 +152,7 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("when", ["state-000001.zarr", "draws-000006.zarr"])
+@pytest.mark.parametrize("when", [pytest.param("state-000001.zarr", marks=pytest.mark.slow), "draws-000006.zarr"])
 def test_a_run_killed_by_sigkill_resumes_to_the_same_draws(when, tmp_path):
     """Killed in the warm-up, with two states on disk; and in sampling, between a chunk's draws and its state."""
     path = tmp_path / "run"

@@ -68,7 +68,10 @@ def test_core_registers_the_blackjax_samplers_worth_having():
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The others take a quarter of a minute each, three compilations.
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("blackjax-nuts", "mala") else pytest.mark.slow) for n in NAMES]
+)
 def test_every_chain_method_draws_from_the_posterior_with_both_kinds_of_key(name):
     assert jax.local_device_count() >= 2, "parallel chains need two devices: see conftest.py"
     runs = {

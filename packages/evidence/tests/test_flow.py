@@ -171,6 +171,13 @@ def test_a_second_fit_compiles_nothing(fitted):
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+def test_training_is_the_same_where_the_default_is_double(fitted):
+    with jax.enable_x64(True):
+        (double,) = fit_one(banana(0, 2000), key=0, max_epochs=60)
+    assert double.epochs == fitted.epochs
+    np.testing.assert_allclose(double.flow_loss, fitted.flow_loss, atol=1e-5)
+
+
 def test_another_key_another_flow(fitted):
     x = banana(0, 2000)
     (other,) = fit_one(x, key=1, max_epochs=3)

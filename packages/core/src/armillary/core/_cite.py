@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -45,14 +46,12 @@ def find(name: str) -> list[Component]:
             unknown.append(str(error))
     if found:
         return found
-    # Of the answers of all kinds, the one that helps: what to install, or what is near.
-    for sign in ("pip install", "did you mean"):
-        for message in unknown:
-            if sign in message:
-                raise UnknownComponentError(message)
-    raise UnknownComponentError(
-        f"no installed distribution offers a component {name!r} of any kind: `armillary list` shows what there is"
-    )
+    for message in unknown:
+        if "pip install" in message:
+            raise UnknownComponentError(message)
+    near = difflib.get_close_matches(name.rpartition(":")[2], {c.name for c in registry.components()}, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "`armillary list` shows what there is"
+    raise UnknownComponentError(f"no installed distribution offers a component {name!r} of any kind: {hint}")
 
 
 def references(components: Sequence[Component]) -> list[str]:

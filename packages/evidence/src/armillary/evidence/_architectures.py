@@ -24,6 +24,7 @@ from flowjax.bijections import (
     Vmap,
 )
 from jaxtyping import Array, Float, PyTree
+from paramax import Parameterize
 
 # The splines act within this many standard deviations of the whitened samples and are the identity beyond.
 _INTERVAL = 6.0
@@ -110,7 +111,10 @@ class RealNVP:
         splines = _splines(dim, self.knots)
         if dim == 1:
             return splines
-        layers = _stack(key, lambda key: _coupling(key, Affine(), dim, self.width, 2), dim, self.layers)
+        # A layer scales by no more than exp(2): without a bound the inverse of a few draws far out overflows.
+        scale = Parameterize(lambda a: jnp.exp(2 * jnp.tanh(a / 2)), jnp.zeros(()))
+        affine = eqx.tree_at(lambda a: a.scale, Affine(), scale)
+        layers = _stack(key, lambda key: _coupling(key, affine, dim, self.width, 2), dim, self.layers)
         return Chain([layers, splines])
 
 

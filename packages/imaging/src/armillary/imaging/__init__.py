@@ -3,6 +3,8 @@
 from blackjax import GenerateSamplingAPI
 
 from . import _myula, _pnp_ula, _px_mala, _skrock, _split_gibbs, _ula
+from ._denoisers import DnCNN as DnCNN
+from ._denoisers import DRUNet as DRUNet
 from ._dwt import DWT as DWT
 from ._dwt_frames import SARA as SARA
 from ._dwt_frames import UndecimatedDWT as UndecimatedDWT
@@ -38,10 +40,29 @@ from ._samplers_split import PnPULA as PnPULA
 from ._samplers_split import PnPULASampler as PnPULASampler
 from ._samplers_split import SplitGibbs as SplitGibbs
 from ._samplers_split import SplitGibbsSampler as SplitGibbsSampler
+from ._saving import load_denoiser as load_denoiser
+from ._saving import save_denoiser as save_denoiser
+from ._score_unet import ScoreUNet as ScoreUNet
+from ._solvers import Solution as Solution
+from ._solvers import SolverStatus as SolverStatus
+from ._solvers_loss import LeastSquares as LeastSquares
+from ._solvers_map import admm as admm
+from ._solvers_map import fista as fista
+from ._solvers_map import primal_dual as primal_dual
 from ._steps import lipschitz as lipschitz
 from ._tempered import tempered_evidence as tempered_evidence
+from ._training import Trained as Trained
+from ._training import train_denoiser as train_denoiser
+from ._training import train_score as train_score
 from ._tv import L1Frame as L1Frame
 from ._tv import TotalVariation as TotalVariation
+from ._uq import Coverage as Coverage
+from ._uq import StructureTest as StructureTest
+from ._uq import coverage_test as coverage_test
+from ._uq import credible_interval as credible_interval
+from ._uq import hpd_threshold as hpd_threshold
+from ._uq import local_credible_intervals as local_credible_intervals
+from ._uq import structure_test as structure_test
 
 # As BlackJAX's own algorithms: calling one builds the sampling algorithm, `init` and `build_kernel` are its parts.
 ula = GenerateSamplingAPI(_ula.as_top_level_api, _ula.init, _ula.build_kernel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from typing import Any
 
@@ -160,7 +161,8 @@ def filtered(x: Array, response: Array) -> Array:
 def inner(a: PyTree, b: PyTree) -> Array:
     """The real part of ``sum(conj(a) * b)`` over two trees."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return sum((jnp.vdot(x, y).real for x, y in pairs), start=jnp.zeros(()))
+    # Not from a zero of JAX's, which would be of its default precision.
+    return functools.reduce(jnp.add, [jnp.vdot(x, y).real for x, y in pairs])
 
 
 def random_like(structure: PyTree, key: Array) -> PyTree:

@@ -125,7 +125,7 @@ class Stack(Hashed):
     >>> from armillary.imaging import Gradient, Identity, Stack
     >>> operator = Stack(Identity((4, 4)), Gradient((4, 4)))
     >>> [y.shape for y in operator(jnp.ones((4, 4)))]
-    [(4, 4), (2, 4, 4)]
+    [(4, 4), (4, 4, 2)]
 
     Args:
         *operators: forward operators from the same structure.
