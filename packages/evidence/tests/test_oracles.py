@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.infer import MCMC, NUTS
 from scipy.special import gammaln
 
 from armillary import evidence
@@ -161,3 +162,32 @@ def test_chain_rosenbrock(x64, dim, log_z):
     found = problem.estimate(jax.random.key(0), methods=("lhm", "bridge", "is"))
     assert abs(found.log_z - log_z) < 3 * found.log_z_err
     assert found.log_z_err < 0.1
+
+
+def pima(columns, tau):
+    """Logistic regression on standardised data; weights, that of the intercept among them, ~ Normal(0, 1/sqrt(tau))."""
+    outcome, *others = np.loadtxt(DATA / "pima_indian.dat").T
+    design = np.stack([np.ones_like(outcome), *others[:columns]], 1)
+
+    def model():
+        w = numpyro.sample("w", dist.Normal(0.0, tau**-0.5).expand([columns + 1]).to_event(1))
+        numpyro.sample("outcome", dist.Bernoulli(logits=design @ w).to_event(1), obs=outcome)
+
+    mcmc = MCMC(
+        NUTS(model), num_warmup=500, num_samples=1000, num_chains=4, chain_method="vectorized", progress_bar=False
+    )
+    mcmc.run(jax.random.key(0))
+    return evidence.from_numpyro(mcmc)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tau", "log_z", "log_bf"), [(0.01, (-257.23262, -259.85763), 2.62501), (1.0, (-247.3036, -247.56271), 0.25911)]
+)
+def test_pima(x64, tau, log_z, log_bf):
+    """By importance sampling with 4e5 draws, to 0.0008."""
+    found = [pima(columns, tau).estimate(jax.random.key(columns)) for columns in (4, 5)]
+    for estimate, expected in zip(found, log_z, strict=True):
+        assert abs(estimate.log_z - expected) < 3 * math.hypot(estimate.log_z_err, 8e-4)
+        assert estimate.warnings == ()
+    assert abs(found[0].log_z - found[1].log_z - log_bf) < 0.02
