@@ -61,6 +61,16 @@ def test_the_source_has_no_init_in_a_namespace():
         assert not (source / "_plugins" / "__init__.py").exists()
 
 
+def test_mypy_checks_the_source_of_every_package():
+    # What mypy does not look at it passes: of a namespace, named as a package, it finds one part alone.
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("packages/*/src")}
+    assert sources == {f"packages/{package}/src" for package in PACKAGES}
+    assert set(settings["files"]) >= sources
+    assert set(settings["mypy_path"]) >= sources
+    assert not settings.keys() & {"packages", "modules", "exclude"}
+
+
 def test_the_wheels_pass_the_audit(isolate, wheels):
     assert isolate.audit(wheels) == {f"armillary-{package}": [] for package in PACKAGES}
 

@@ -32,7 +32,7 @@ def arguments(rings: Any, L: int, spin: int, columns: int, dtype: Any = np.float
     lengths = L - np.maximum(orders, abs(spin))
     x = rng.normal(size=(orders.size, L - abs(spin), columns))
     x *= (np.arange(L - abs(spin)) < lengths[:, None])[:, :, None]
-    f = rng.normal(size=(orders.size, 2 if spin == 0 else 1, columns, (rings.count + 1) // 2))
+    f = rng.normal(size=(orders.size, 2 if spin == 0 else 1, columns, (rings.number + 1) // 2))
     return jnp.asarray(x, dtype), jnp.asarray(f, dtype)
 
 
@@ -109,7 +109,7 @@ class Polar(NamedTuple):
         return np.array(self.thetas, np.longdouble)
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return 2 * len(self.thetas)
 
 

@@ -110,6 +110,8 @@ class Flow(eqx.Module):
     def _by_blocks(self, mapping: Callable, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A mapping of draws, computed in JAX's default precision and given in float64."""
         # Trained in single precision, but as good a bijection in double, and there the density is exact.
+        assert self.bijection is not None
+        assert self.architecture is not None
         bijection = in_default_precision(self.bijection, self.architecture, x.shape[1])
         number = -(-len(x) // _BLOCK)
         blocks = np.split(np.resize(x, (number * _BLOCK, x.shape[1])), number)

@@ -61,7 +61,8 @@ class Problem:
         Returns:
             The recommended estimate, those of all methods in its ``estimates``.
         """
-        chosen = methods if isinstance(methods, str) else tuple(methods)
+        # Any, for a string goes on as it came, and FlowEvidence refuses it.
+        chosen: Any = methods if isinstance(methods, str) else tuple(methods)
         estimator = FlowEvidence(chosen, flow, train_fraction, temperature, max_epochs, progress_bar)
         return estimator.from_arrays(key, self.samples, self.log_density, self.log_density_fn)
 
@@ -148,7 +149,7 @@ def from_arviz(
 
 
 def from_arrays(
-    samples: Float[ArrayLike, "chain draw dim"] | Sequence[Float[ArrayLike, "draw dim"]],
+    samples: Float[Array | np.ndarray, "chain draw dim"] | Sequence[Float[ArrayLike, "draw dim"]],
     log_density: Float[ArrayLike, "chain draw"] | None,
     log_density_fn: Callable[[Float[Array, " dim"]], Float[Array, ""]] | None = None,
 ) -> Problem:
@@ -177,7 +178,11 @@ def from_arrays(
             f"samples: expected an array (chain, draw, dim) and not one of shape {array.shape}; of one parameter it is "
             "samples[..., None], of one chain samples[None]"
         )
-    values = evaluate(log_density_fn, array) if log_density is None else np.asarray(log_density)
+    if log_density is None:
+        assert log_density_fn is not None
+        values = evaluate(log_density_fn, array)
+    else:
+        values = np.asarray(log_density)
     problem = Problem(array.astype(np.float64), values, log_density_fn)
     check_samples(problem.samples, problem.log_density)
     return problem

@@ -49,5 +49,5 @@ def check_fraction(name: str, value: Any, advice: str) -> None:
     Raises:
         ValueError: naming the argument and the value, with the advice.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value <= 0 or not value < 1:
         raise ValueError(f"{name}={value!r}: expected a number between 0 and 1, both excluded; {advice}")

@@ -72,7 +72,7 @@ def parts_of(target: Target, inner: str) -> _Parts:
         assert target.prox is not None
         # The prior's other, smooth factors are left to the Metropolis correction: their gradient alone is not known.
         return _Parts(lambda x: jnp.zeros_like(target.log_prior(x)), target.prox, target.log_prior)
-    return _Parts(target.log_prior, lambda x, step: x, lambda x: 0.0)
+    return _Parts(target.log_prior, lambda x, step: x, lambda x: jnp.asarray(0.0))
 
 
 def constrained_update(target: Target, parts: _Parts) -> Callable[..., Callable[..., Any]]:
@@ -128,7 +128,7 @@ def build(
         return params
 
     # The strategy makes the moves itself, with the parameters of the state.
-    kernel = from_mcmc.build_kernel(None, None, keep, num_delete, update_strategy=strategy)  # type: ignore[arg-type]
+    kernel = from_mcmc.build_kernel(None, None, keep, num_delete, update_strategy=strategy)
 
     def state_of(position: PyTree) -> base.StateWithLogLikelihood:
         return base.init_state_strategy(position, target.log_prior, target.log_likelihood)

@@ -187,7 +187,8 @@ class MYULASampler:
         """Finds the settings that are not given."""
 
         def find(position: PyTree) -> dict[str, Any]:
-            step_size, smoothing = self.step_size, self.smoothing
+            step_size: float | Array | None = self.step_size
+            smoothing: float | Array | None = self.smoothing
             if step_size is None or smoothing is None:
                 constant = _steps.lipschitz(smooth_part(target), position)
                 smoothing = 1 / constant if smoothing is None else smoothing
@@ -256,7 +257,8 @@ class SKROCKSampler:
         proximal = getattr(target, "prox", None) is not None
 
         def find(position: PyTree) -> dict[str, Any]:
-            step_size, smoothing = self.step_size, self.smoothing
+            step_size: float | Array | None = self.step_size
+            smoothing: float | Array | None = self.smoothing
             if step_size is None or (proximal and smoothing is None):
                 constant = _steps.lipschitz(smooth_part(target), position)
                 smoothing = 1 / constant if smoothing is None else smoothing

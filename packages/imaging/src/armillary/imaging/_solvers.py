@@ -89,11 +89,13 @@ def solve_fixed_point(
     first = jax.tree.map(lax.stop_gradient, (start, infinite, 0, jnp.array(False)))
     state, residual, steps, diverged = jax.tree.map(lax.stop_gradient, lax.while_loop(unfinished, step, first))
     z = _with_derivative(fixed_point, point(state))
-    status = SolverStatus.where(
-        diverged,
-        SolverStatus.diverged,
-        SolverStatus.where(residual <= tolerance, SolverStatus.converged, SolverStatus.max_steps_reached),
+    # To a type checker equinox's members are the strings that they are made of.
+    settled = SolverStatus.where(
+        residual <= tolerance,
+        SolverStatus.converged,  # type: ignore[arg-type]
+        SolverStatus.max_steps_reached,  # type: ignore[arg-type]
     )
+    status = SolverStatus.where(diverged, SolverStatus.diverged, settled)  # type: ignore[arg-type]
     return z, (residual, steps, status)
 
 

@@ -46,7 +46,8 @@ class LeastSquares(Hashed):
             raise ValueError(f"operator={operator!r}: expected a forward operator; LinearMap makes one of a function")
         check_positive("noise", noise, "it is the standard deviation of the noise of the data", array=True)
         structure = operator.out_structure()
-        if jax.tree.structure(data) != jax.tree.structure(structure):
+        # A PyTreeDef is compiled, and jaxlib says nothing of its type.
+        if jax.tree.structure(data) != jax.tree.structure(structure):  # type: ignore[operator]
             raise ValueError(f"data is {jax.tree.structure(data)}: the operator gives {jax.tree.structure(structure)}")
         for leaf, expected in zip(jax.tree.leaves(data), jax.tree.leaves(structure), strict=True):
             if jnp.shape(leaf) != expected.shape:

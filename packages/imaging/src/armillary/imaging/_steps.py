@@ -32,7 +32,8 @@ def select(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
 
 def vdot(a: PyTree, b: PyTree) -> Float[Array, ""]:
     """The inner product of two real trees."""
-    return sum((jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), start=0.0)
+    terms = (jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return jnp.asarray(sum(terms, start=0.0))
 
 
 def lipschitz(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,7 +17,12 @@ from ._grids import DriscollHealy, GaussLegendre, Grid, Healpix, McEwenWiaux, Mc
 from ._healpy import dense_triangle, from_triangle, triangle_length
 from ._sht import SHT
 
-_SAMPLINGS = {"mw": McEwenWiaux, "mwss": McEwenWiauxSS, "dh": DriscollHealy, "gl": GaussLegendre}
+_SAMPLINGS: dict[str, Callable[[int], Grid]] = {
+    "mw": McEwenWiaux,
+    "mwss": McEwenWiauxSS,
+    "dh": DriscollHealy,
+    "gl": GaussLegendre,
+}
 _METHODS = ("numpy", "jax", "jax_cuda", "jax_ssht")
 #: healpy's mark of a pixel that was not seen, and how near to it a pixel must be, as a fraction.
 _UNSEEN, _UNSEEN_TOLERANCE = -1.6375e30, 1e-5

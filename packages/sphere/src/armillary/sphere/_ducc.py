@@ -14,6 +14,7 @@ are the adjoints at the opposite spin, with E and B conjugated, times :math:`(-1
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ def _from_map(sht: SHT, f: Array, weighted: bool) -> Array:
 
 
 def _map_shape(sht: SHT) -> tuple[int, int]:
-    return sht.grid.shape if len(sht.grid.shape) == 2 else (*sht.grid.shape, 1)
+    return sht.grid.shape[0], math.prod(sht.grid.shape[1:])
 
 
 def _abstract_maps(alm: Any, *, sht: SHT, weighted: bool, batch_axes: Any) -> Any:

@@ -78,7 +78,7 @@ class _Plan:
             return x if lanes is None else jnp.asarray(x)[lanes]
 
         self.lanes, self.steps = tables.a.shape if lanes is None else (lanes.size, tables.a.shape[1])
-        self.rings = (rings.count + 1) // 2
+        self.rings = (rings.number + 1) // 2
         self.parities = 2 if spin == 0 else 1
         self.spin = spin
         block, self.step_bits, self.low_bits = _SCALE[np.dtype(dtype)]
@@ -123,8 +123,8 @@ class _Plan:
 
         if self.arithmetic is Pairs:
             # In a loop: written out, JAX 0.11 had not compiled the steps in pairs after a quarter of an hour.
-            state, functions = lax.scan(step, state, coefficients)
-            return state, list(functions)
+            state, stacked = lax.scan(step, state, coefficients)
+            return state, list(stacked)
         functions = []
         for k in range(self.block):
             state, function = step(state, tuple(v[k] for v in coefficients))
@@ -239,7 +239,7 @@ def _analyse_by_chunks(sums: Array, plan: _Plan) -> Array:
 
 def _shape_of_rings(x: Any, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Any:
     parities = 2 if spin == 0 else 1
-    return x.update(shape=(x.shape[0], parities, x.shape[2], (rings.count + 1) // 2), weak_type=False)
+    return x.update(shape=(x.shape[0], parities, x.shape[2], (rings.number + 1) // 2), weak_type=False)
 
 
 def _shape_of_coefficients(x: Any, *, rings: Rings, L: int, spin: int, wide: bool, backend: str) -> Any:

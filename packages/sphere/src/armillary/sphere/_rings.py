@@ -20,7 +20,7 @@ class Rings(NamedTuple):
     size: int
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """The number of rings, southern ones included."""
         return self.size if self.kind == "gauss-legendre" else 4 * self.size - 1
 
@@ -33,7 +33,7 @@ class Rings(NamedTuple):
     def theta(self) -> np.ndarray:
         """The colatitudes of all rings, ascending, in extended precision."""
         north = self.north
-        return np.concatenate([north, (2 * HALF_PI - north[: self.count // 2])[::-1]])
+        return np.concatenate([north, (2 * HALF_PI - north[: self.number // 2])[::-1]])
 
 
 HALF_PI = np.longdouble("1.57079632679489661923132169163975144")

@@ -263,12 +263,12 @@ def _tables(L: int, wide: bool, degrees: int, width: int) -> _Tables:
 
     # Delta^l_{ln} = (-1)^(l-n) binomial(2l, l+n)^(1/2) / 2^l
     logs = np.concatenate([[0], np.cumsum(np.log2(np.arange(1, 2 * L, dtype=np.longdouble)))])
-    row, order = np.arange(L)[:, None], np.minimum(m, np.arange(L)[:, None])
-    bits = (logs[2 * row] - logs[row + order] - logs[row - order]) / 2 - row
+    rows, order = np.arange(L)[:, None], np.minimum(m, np.arange(L)[:, None])
+    bits = (logs[2 * rows] - logs[rows + order] - logs[rows - order]) / 2 - rows
     bits = bits - np.log2(np.where(inside, scale, 1)) - np.log2(scale[np.arange(L), np.arange(L)])[:, None]
     step_bits, low_bits = _SCALE[wide]
     exponent = np.where(inside, np.minimum(np.floor((bits + low_bits) / step_bits), 0), 0)
-    mantissa = np.where(inside, np.exp2(bits - step_bits * exponent) * (1 - 2 * ((row - m) % 2)), 0)
+    mantissa = np.where(inside, np.exp2(bits - step_bits * exponent) * (1 - 2 * ((rows - m) % 2)), 0)
 
     def by_parity(x: np.ndarray) -> np.ndarray:
         x = np.pad(x, [(0, degrees - L), (0, 2 * (width - half))])

@@ -130,13 +130,13 @@ class _Healpix:
         length = 1 << (x.shape[-1] + size - 2).bit_length()
         k = np.arange(length, dtype=np.int32)
         # The chirp repeats itself after n, and small squares do not overflow.
-        offset = (np.where(k < size, k, k - length) + shift) % n
+        offset = jnp.remainder(np.where(k < size, k, k - length) + shift, n)
         offset = jnp.minimum(offset, n - offset)
         spectrum = jnp.fft.fft(_phase(-(offset**2), n, x.dtype), axis=-1)
         return jnp.fft.ifft(jnp.fft.fft(x, n=length, axis=-1) * spectrum, axis=-1)[..., :size]
 
 
-def _phase(numerator: Array, n: Array, dtype: Any) -> Array:
+def _phase(numerator: Array | np.ndarray, n: Array, dtype: Any) -> Array:
     """exp(i pi numerator / n)."""
     angle = (numerator % (2 * n)) * (np.pi / n)
     return lax.complex(jnp.cos(angle), jnp.sin(angle)).astype(dtype)

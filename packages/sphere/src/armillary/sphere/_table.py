@@ -30,8 +30,8 @@ def check_table(rings: Rings, L: int, spin: int) -> None:
     available = _memory()
     if size > available / 2:
         raise ValueError(
-            f"backend='table': at L={L} and spin={spin} on {rings.count} rings the table takes {size / 2**30:.1f} GiB, "
-            f"more than half of the {available / 2**30:.1f} GiB there are: use backend='jax', which stores none"
+            f"backend='table': at L={L} and spin={spin} on {rings.number} rings the table takes {size / 2**30:.1f} "
+            f"GiB, more than half of the {available / 2**30:.1f} GiB there are: use backend='jax', which stores none"
         )
 
 
@@ -56,7 +56,7 @@ def table_bytes(rings: Rings, L: int, spin: int) -> int:
     """The size of the table in float64."""
     signs = 2 if spin else 1
     entries = sum(signs * (last - first) * _steps(first, L, spin) for first, last in _bounds(L))
-    return 8 * entries * ((rings.count + 1) // 2)
+    return 8 * entries * ((rings.number + 1) // 2)
 
 
 @functools.lru_cache(maxsize=4)

@@ -98,7 +98,7 @@ def sum_degrees(
 
     The orders are even and odd in turn; `to_lanes` takes parts to the lanes that `synthesise` sums.
     """
-    count, orders = rings_of(sht).count, positive.shape[2]
+    count, orders = rings_of(sht).number, positive.shape[2]
     if sht.spin:
         # On the southern rings a lane of order m and sign + is that of sign - on the northern ones, up to a sign.
         parity = (layout.order_signs(sht.L, positive.real.dtype) * (-1) ** sht.spin)[:, None]

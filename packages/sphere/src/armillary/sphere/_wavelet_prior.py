@@ -145,7 +145,7 @@ class WaveletL1(dist.Distribution):
         return check_array("x", x, (self.wavelets.L**2,), "real", "the real layout of coefficients")
 
 
-def _weights(w: Wavelets, dtype: np.dtype) -> WaveletCoefficients:
+def _weights(w: Wavelets, dtype: np.dtype) -> WaveletCoefficients[np.ndarray]:
     """What the samples stand for in an integral; broadcasts with them."""
     wavelets = tuple(
         (grid.weights * (2 * np.pi / structure.shape[0])).astype(dtype)[:, None]
@@ -154,7 +154,9 @@ def _weights(w: Wavelets, dtype: np.dtype) -> WaveletCoefficients:
     return WaveletCoefficients(w.scaling_grid.weights.astype(dtype)[:, None], wavelets)
 
 
-def _inner(weights: WaveletCoefficients, a: WaveletCoefficients, b: WaveletCoefficients) -> Array:
+def _inner(
+    weights: WaveletCoefficients[np.ndarray], a: WaveletCoefficients[Array], b: WaveletCoefficients[Array]
+) -> Array:
     terms = jax.tree.map(lambda w, a, b: (w * a * b).sum(), weights, a, b)
     return functools.reduce(jnp.add, jax.tree.leaves(terms))
 
@@ -164,7 +166,7 @@ def _norm(w: Wavelets, x: Array) -> Array:
     c = w.analysis(alm_from_real(x))
 
     def integral(weights: np.ndarray, maps: Array) -> Array:
-        return (weights * abs(maps)).sum(axis=tuple(range(x.ndim - 1, maps.ndim)))
+        return (abs(maps) * weights).sum(axis=tuple(range(x.ndim - 1, maps.ndim)))
 
     return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(integral, _weights(w, x.dtype), c)))
 
@@ -219,13 +221,13 @@ def _null_space_part(matvec: Callable[[Array], Array], v: Array) -> Array:
     return lax.while_loop(unfinished, iterate, start)[0]
 
 
-def _dual(w: Wavelets, x: Array, bound: Array, tolerance: float) -> WaveletCoefficients:
+def _dual(w: Wavelets, x: Array, bound: Array, tolerance: ArrayLike) -> WaveletCoefficients[Array]:
     """The q of the proximal operator."""
     weights = _weights(w, x.dtype)
     # Below some times the rounding error nothing settles.
     enough = jnp.maximum(tolerance, 8 * jnp.finfo(x.dtype).eps) * jnp.linalg.norm(x)
 
-    def residual(q: WaveletCoefficients) -> Array:
+    def residual(q: WaveletCoefficients[Array]) -> Array:
         return x - alm_to_real(w.synthesis(q))
 
     def iterate(state: Any) -> Any:
@@ -291,7 +293,7 @@ def _draw(w: Wavelets, key: jax.Array, count: int, dtype: np.dtype) -> Array:
 
     first, steps = jax.random.split(key)
     y = jax.random.normal(first, (count, size), dtype)
-    return spread * lax.scan(hmc, y, jax.random.split(steps, _DRAW_STEPS))[0]
+    return lax.scan(hmc, y, jax.random.split(steps, _DRAW_STEPS))[0] * spread
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._wavelets import Wavelets
 
 
-class WaveletCoefficients(NamedTuple):
+class WaveletCoefficients[Leaf](NamedTuple):
     """The wavelet transform of a field.
 
     Attributes:
@@ -25,8 +25,8 @@ class WaveletCoefficients(NamedTuple):
         wavelets: for every scale, the largest first, the maps of the wavelet in each direction.
     """
 
-    scaling: Array
-    wavelets: tuple[Array, ...]
+    scaling: Leaf
+    wavelets: tuple[Leaf, ...]
 
 
 class Scale(NamedTuple):
@@ -37,7 +37,7 @@ class Scale(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="iterations")
-def to_wavelets(w: Wavelets, operation: Operation, alm: Array, iterations: int = 0) -> WaveletCoefficients:
+def to_wavelets(w: Wavelets, operation: Operation, alm: Array, iterations: int = 0) -> WaveletCoefficients[Array]:
     dtype = alm.real.dtype
     kwargs = {"iterations": iterations} if "analysis" in operation else {}
     before, after = w.degrees()
@@ -59,7 +59,7 @@ def to_wavelets(w: Wavelets, operation: Operation, alm: Array, iterations: int =
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="iterations")
-def from_wavelets(w: Wavelets, operation: Operation, c: WaveletCoefficients, iterations: int = 0) -> Array:
+def from_wavelets(w: Wavelets, operation: Operation, c: WaveletCoefficients[Array], iterations: int = 0) -> Array:
     kwargs = {"iterations": iterations} if "analysis" in operation else {}
     sht, factors = _scaling(w)
     scaling = getattr(sht, operation)(c.scaling, **kwargs)
@@ -80,7 +80,7 @@ def from_wavelets(w: Wavelets, operation: Operation, c: WaveletCoefficients, ite
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def steer(w: Wavelets, c: WaveletCoefficients, angle: Array) -> WaveletCoefficients:
+def steer(w: Wavelets, c: WaveletCoefficients[Array], angle: Array) -> WaveletCoefficients[Array]:
     turned = []
     for wavelet, grid in zip(c.wavelets, w.grids, strict=True):
         axis = wavelet.ndim - 1 - len(grid.shape)

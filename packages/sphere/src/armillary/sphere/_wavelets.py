@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,7 +21,13 @@ from ._sht import SHT, Backend, _power_iteration
 from ._wavelet_transform import Scale, WaveletCoefficients
 
 GridName = Literal["gl", "mw", "mwss", "dh", "cc", "healpix"]
-_GRIDS = {"gl": GaussLegendre, "mw": McEwenWiaux, "mwss": McEwenWiauxSS, "dh": DriscollHealy, "cc": ClenshawCurtis}
+_GRIDS: dict[str, Callable[[int], Grid]] = {
+    "gl": GaussLegendre,
+    "mw": McEwenWiaux,
+    "mwss": McEwenWiauxSS,
+    "dh": DriscollHealy,
+    "cc": ClenshawCurtis,
+}
 
 
 @jax.tree_util.register_static
@@ -153,7 +160,7 @@ class Wavelets:
         """The grid of every scale."""
         return tuple(_grid(self.grid, self._bandlimit(j)) for j in range(self.J_min, self.J + 1))
 
-    def analysis(self, alm: Complex[Array, "... L 2*L-1"]) -> WaveletCoefficients:
+    def analysis(self, alm: Complex[Array, "... L 2*L-1"]) -> WaveletCoefficients[Array]:
         """The wavelet coefficients of a field.
 
         Args:
@@ -169,7 +176,7 @@ class Wavelets:
         """
         return _wavelet_transform.to_wavelets(self, "synthesis", self._check_alm(alm))
 
-    def synthesis(self, coefficients: WaveletCoefficients, iterations: int = 0) -> Complex[Array, "... L 2*L-1"]:
+    def synthesis(self, coefficients: WaveletCoefficients[Array], iterations: int = 0) -> Complex[Array, "... L 2*L-1"]:
         """The field of given wavelet coefficients: the inverse of `analysis`.
 
         Args:
@@ -186,16 +193,18 @@ class Wavelets:
         iterations = check_integer("iterations", iterations, 0, None, "the number of Jacobi iterations")
         return _wavelet_transform.from_wavelets(self, "analysis", self._check(coefficients), iterations=iterations)
 
-    def adjoint_analysis(self, coefficients: WaveletCoefficients) -> Complex[Array, "... L 2*L-1"]:
+    def adjoint_analysis(self, coefficients: WaveletCoefficients[Array]) -> Complex[Array, "... L 2*L-1"]:
         """The adjoint of `analysis`, for the plain sum over all samples. See `synthesis`."""
         return _wavelet_transform.from_wavelets(self, "adjoint_synthesis", self._check(coefficients))
 
-    def adjoint_synthesis(self, alm: Complex[Array, "... L 2*L-1"], iterations: int = 0) -> WaveletCoefficients:
+    def adjoint_synthesis(self, alm: Complex[Array, "... L 2*L-1"], iterations: int = 0) -> WaveletCoefficients[Array]:
         """The adjoint of `synthesis` with as many iterations. See `analysis`."""
         iterations = check_integer("iterations", iterations, 0, None, "the number of Jacobi iterations")
         return _wavelet_transform.to_wavelets(self, "adjoint_analysis", self._check_alm(alm), iterations=iterations)
 
-    def steer(self, coefficients: WaveletCoefficients, angle: Float[ArrayLike, ""]) -> WaveletCoefficients:
+    def steer(
+        self, coefficients: WaveletCoefficients[Array], angle: Float[ArrayLike, ""]
+    ) -> WaveletCoefficients[Array]:
         r"""The coefficients of wavelets turned about their centre, at the directions :math:`\gamma_g + \text{angle}`.
 
         They are exact, for coefficients are trigonometric polynomials in the direction.
@@ -218,7 +227,7 @@ class Wavelets:
         """Shape and type of harmonic coefficients, in the precision that JAX has now."""
         return jax.ShapeDtypeStruct((self.L, 2 * self.L - 1), jax.dtypes.canonicalize_dtype(np.complex128))
 
-    def out_structure(self) -> WaveletCoefficients:
+    def out_structure(self) -> WaveletCoefficients[jax.ShapeDtypeStruct]:
         """Shapes and types of wavelet coefficients, in the precision that JAX has now."""
         dtype = jax.dtypes.canonicalize_dtype(np.float64 if self.real else np.complex128)
         sizes = [2 * self._directions_of(j) - 1 for j in range(self.J_min, self.J + 1)]
@@ -234,7 +243,7 @@ class Wavelets:
     def _check_alm(self, alm: Any) -> Array:
         return check_array("alm", alm, (self.L, 2 * self.L - 1), "complex", "with entry (l, m) at [l, L-1+m]")
 
-    def _check(self, coefficients: Any) -> WaveletCoefficients:
+    def _check(self, coefficients: Any) -> WaveletCoefficients[Array]:
         expected = self.out_structure()
         try:
             scaling, wavelets = coefficients
