@@ -88,8 +88,18 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
             "radio-interferometer",
             "kaiser-squires",
         ),
-        "prior": ("l1", "l1-wavelet", "group-l1", "total-variation", "l1-frame"),
-        "sampler": ("myula", "ula", "px-mala", "skrock", "pnp-ula", "split-gibbs"),
+        "prior": ("l1", "l1-wavelet", "group-l1", "total-variation", "l1-frame", "denoiser", "score"),
+        "denoiser": ("dncnn", "drunet", "score-unet"),
+        "sampler": (
+            "myula",
+            "ula",
+            "px-mala",
+            "skrock",
+            "pnp-ula",
+            "split-gibbs",
+            "annealed-langevin",
+            "diffusion-posterior",
+        ),
     },
 }
 

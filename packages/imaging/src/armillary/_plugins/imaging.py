@@ -59,6 +59,41 @@ def armillary_priors():
         "Sparsity in a redundant dictionary that is a tight frame, such as SARA; normalised but for a constant",
         "Elad M., Milanfar P., Rubinstein R. 2007, Inverse Probl. 23, 947 (doi:10.1088/0266-5611/23/3/007)",
     )
+    yield ComponentSpec(
+        "denoiser",
+        "armillary.imaging:DenoiserPrior",
+        "The prior that a denoiser was trained on, smoothed, by Tweedie's formula; its score is known, no density",
+        "Laumont R. et al. 2022, SIAM J. Imaging Sci. 15, 701 (arXiv:2103.04715)",
+    )
+    yield ComponentSpec(
+        "score",
+        "armillary.imaging:ScorePrior",
+        "The prior that a score network was trained on, smoothed; its score is known, no density",
+        "Song Y., Ermon S. 2019 (arXiv:1907.05600)",
+    )
+
+
+@hookimpl
+def armillary_denoisers():
+    """Denoisers of armillary.imaging."""
+    yield ComponentSpec(
+        "dncnn",
+        "armillary.imaging:DnCNN",
+        "A chain of convolutions that predicts the noise; non-expansive where asked for",
+        "Zhang K. et al. 2017, IEEE Trans. Image Process. 26, 3142 (arXiv:1608.03981)",
+    )
+    yield ComponentSpec(
+        "drunet",
+        "armillary.imaging:DRUNet",
+        "The U-Net of residual blocks of plug-and-play restoration",
+        "Zhang K. et al. 2022, IEEE Trans. Pattern Anal. Mach. Intell. 44, 6360 (arXiv:2008.13751)",
+    )
+    yield ComponentSpec(
+        "score-unet",
+        "armillary.imaging:ScoreUNet",
+        "A U-Net that knows the score of images at every noise level, for diffusion",
+        "Song Y. et al. 2021 (arXiv:2011.13456)",
+    )
 
 
 @hookimpl
@@ -130,4 +165,16 @@ def armillary_samplers():
         "armillary.imaging:SplitGibbsSampler",
         "Split Gibbs sampler, for Gaussian likelihoods with a linear operator and priors with a proximal operator",
         "Vono M., Dobigeon N., Chainais P. 2019, IEEE Trans. Signal Process. 67, 1648 (doi:10.1109/TSP.2019.2894825)",
+    )
+    yield ComponentSpec(
+        "annealed-langevin",
+        "armillary.imaging:AnnealedLangevinSampler",
+        "Langevin dynamics of a prior known by a denoiser, whose noise falls as the chain goes",
+        "Song Y., Ermon S. 2019 (arXiv:1907.05600)",
+    )
+    yield ComponentSpec(
+        "diffusion-posterior",
+        "armillary.imaging:DiffusionPosteriorSampler",
+        "Independent draws by reverse diffusion that the data guide, DPS or DiffPIR; not exact",
+        "Chung H. et al. 2023 (arXiv:2209.14687); Zhu Y. et al. 2023 (arXiv:2305.08995)",
     )

@@ -2,7 +2,7 @@
 
 from blackjax import GenerateSamplingAPI
 
-from . import _myula, _pnp_ula, _px_mala, _skrock, _split_gibbs, _ula
+from . import _annealed, _diffusion, _myula, _pnp_ula, _px_mala, _skrock, _split_gibbs, _ula
 from ._denoisers import DnCNN as DnCNN
 from ._denoisers import DRUNet as DRUNet
 from ._dwt import DWT as DWT
@@ -31,11 +31,17 @@ from ._operators_compose import check_adjoint as check_adjoint
 from ._priors import Box as Box
 from ._priors import GroupL1 as GroupL1
 from ._priors import Positivity as Positivity
+from ._priors_learned import DenoiserPrior as DenoiserPrior
+from ._priors_learned import ScorePrior as ScorePrior
 from ._priors_wavelet import L1Wavelet as L1Wavelet
 from ._samplers import MYULASampler as MYULASampler
 from ._samplers import PxMALASampler as PxMALASampler
 from ._samplers import SKROCKSampler as SKROCKSampler
 from ._samplers import ULASampler as ULASampler
+from ._samplers_diffusion import AnnealedLangevin as AnnealedLangevin
+from ._samplers_diffusion import AnnealedLangevinSampler as AnnealedLangevinSampler
+from ._samplers_diffusion import DiffusionPosterior as DiffusionPosterior
+from ._samplers_diffusion import DiffusionPosteriorSampler as DiffusionPosteriorSampler
 from ._samplers_split import PnPULA as PnPULA
 from ._samplers_split import PnPULASampler as PnPULASampler
 from ._samplers_split import SplitGibbs as SplitGibbs
@@ -71,6 +77,8 @@ px_mala = GenerateSamplingAPI(_px_mala.as_top_level_api, _px_mala.init, _px_mala
 skrock = GenerateSamplingAPI(_skrock.as_top_level_api, _skrock.init, _skrock.build_kernel)
 pnp_ula = GenerateSamplingAPI(_pnp_ula.as_top_level_api, _pnp_ula.init, _pnp_ula.build_kernel)
 split_gibbs = GenerateSamplingAPI(_split_gibbs.as_top_level_api, _split_gibbs.init, _split_gibbs.build_kernel)
+annealed_langevin = GenerateSamplingAPI(_annealed.as_top_level_api, _annealed.init, _annealed.build_kernel)
+diffusion_posterior = GenerateSamplingAPI(_diffusion.as_top_level_api, _diffusion.init, _diffusion.build_kernel)
 for _module, _api in (
     (_ula, ula),
     (_myula, myula),
@@ -78,5 +86,7 @@ for _module, _api in (
     (_skrock, skrock),
     (_pnp_ula, pnp_ula),
     (_split_gibbs, split_gibbs),
+    (_annealed, annealed_langevin),
+    (_diffusion, diffusion_posterior),
 ):
     _api.__doc__ = _module.as_top_level_api.__doc__
