@@ -145,6 +145,7 @@ def chain_rosenbrock(dim, seed, chains, number):
         chosen = (below < rng.uniform(size=len(at))[:, None] * below[:, -1:]).sum(1)
         # Uniform within a cell, a sixtieth of the width of the link.
         current = x[at[np.arange(len(at)), chosen]] + h * rng.uniform(-0.5, 0.5, size=len(at))
+        current = np.where(abs(current) > 5, np.sign(current) * 10 - current, current)  # of the cells at the edges
         drawn.append(current)
     return np.stack(drawn, -1).reshape(chains, number, dim)
 
@@ -191,3 +192,25 @@ def test_pima(x64, tau, log_z, log_bf):
         assert abs(estimate.log_z - expected) < 3 * math.hypot(estimate.log_z_err, 8e-4)
         assert estimate.warnings == ()
     assert abs(found[0].log_z - found[1].log_z - log_bf) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_hierarchical_normal(x64, seed):
+    """37 dimensions, of which the variance makes a funnel; ln Z by quadrature over the variance."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(0.3, 0.8, 35) + rng.normal(size=35)
+
+    def model():
+        tau2 = numpyro.sample("tau2", dist.InverseGamma(1.0, 1.0))
+        mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+        theta = numpyro.sample("theta", dist.Normal(mu, jnp.sqrt(tau2)).expand([35]).to_event(1))
+        numpyro.sample("y", dist.Normal(theta, 1.0).to_event(1), obs=data)
+
+    mcmc = MCMC(
+        NUTS(model), num_warmup=1000, num_samples=1000, num_chains=20, chain_method="vectorized", progress_bar=False
+    )
+    mcmc.run(jax.random.key(seed))
+    found = evidence.from_numpyro(mcmc).estimate(jax.random.key(seed))
+    assert abs(found.log_z + 56.121888045875124) < min(3 * found.log_z_err, 0.02)
+    assert not [w for w in found.warnings if w.hard]

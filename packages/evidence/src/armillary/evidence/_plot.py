@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from ._problem import Problem
 from ._result import EvidenceEstimate
@@ -105,6 +106,7 @@ def plot_diagnostics(estimate: EvidenceEstimate) -> Any:
     ax.set_ylim(len(methods) - 0.5, -0.5)
     ax.set_xlabel("ln Z")
     ax.ticklabel_format(axis="x", useOffset=False)
+    ax.locator_params(axis="x", nbins=4)
     for ax, block in zip(axes[0, 1:], means, strict=True):
         ax.plot(block, ".")
         ax.axhline(1.0, color="0.7", zorder=0)
@@ -118,6 +120,7 @@ def _contours(ax: Any, x: np.ndarray, y: np.ndarray, x_range: Any, y_range: Any,
     margin = 0.1 * (y_range[1] - y_range[0])
     bounds = [list(x_range), [y_range[0] - margin, y_range[1] + margin]]
     counts, xs, ys = np.histogram2d(x, y, bins=30, range=bounds)
+    counts = gaussian_filter(counts, 1.0)
     ordered = np.sort(counts.ravel())[::-1]
     reached = np.cumsum(ordered) / ordered.sum()
     levels = sorted({float(ordered[np.searchsorted(reached, fraction)]) for fraction in (0.68, 0.95)} - {0.0})
