@@ -1,4 +1,7 @@
 """Scattering statistics of fields on the sphere, in JAX."""
 
+from ._covariance import ScatteringCovariance as ScatteringCovariance
 from ._scattering import FirstOrderScattering as FirstOrderScattering
+from ._statistics import Label as Label
+from ._statistics import ScatteringStatistics as ScatteringStatistics
 from ._wavelets import AxisymmetricWavelets as AxisymmetricWavelets

@@ -1,0 +1,302 @@
+"""Scattering covariances on the sphere."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from . import _layers as layers
+from ._check import check_alm, check_integer
+from ._layers import Scheme
+from ._statistics import Layout, Reduction, ScatteringStatistics
+
+Backend = Literal["auto", "jax", "table", "pallas", "ducc"]
+_REDUCTIONS: dict[Any, Reduction] = {False: "none", True: "full", "relative": "relative"}
+
+
+class ScatteringCovariance(eqx.Module):
+    r"""The scattering covariances of a real field on the sphere: statistics that see more than its power spectrum.
+
+    With the wavelet coefficients :math:`W^\lambda` of a field, :math:`\lambda = (j, \gamma)` a scale and a direction of
+    ``armillary.sphere.Wavelets``, and :math:`W^\lambda[\cdot]` those of another field,
+
+    .. math:: S_1^\lambda &= \langle |W^\lambda| \rangle, \qquad S_2^\lambda = \langle |W^\lambda|^2 \rangle, \\
+              S_3^{\lambda_1 \lambda_2} &= \langle W^{\lambda_1}\, W^{\lambda_1}[|W^{\lambda_2}|] \rangle, \qquad
+              S_4^{\lambda_1 \lambda_2 \lambda_3} = \langle W^{\lambda_1}[|W^{\lambda_2}|]\,
+              W^{\lambda_1}[|W^{\lambda_3}|] \rangle,
+
+    where the mean is over the sphere, and :math:`j_1 < j_2 \le j_3`: a modulus varies over larger scales than its own.
+    Wavelets have no mean, so that these are covariances. With a `reference` they are divided by its power,
+
+    .. math:: \frac{S_1^{\lambda}}{\sqrt{P^\lambda}}, \quad \frac{S_2^{\lambda}}{P^\lambda}, \quad
+              \frac{S_3^{\lambda_1 \lambda_2}}{\sqrt{P^{\lambda_1} P^{\lambda_2}}}, \quad
+              \frac{S_4^{\lambda_1 \lambda_2 \lambda_3}}{\sqrt{P^{\lambda_2} P^{\lambda_3}}},
+
+    with :math:`P = S_2[\text{reference}]`.
+
+    ``isotropic=True`` is the mean over all directions. It needs no second layer of wavelets: with
+    :math:`B_j` the coefficients of the mean modulus of scale j,
+
+    .. math:: S_3^{j_1 j_2} = \frac{1}{8 \pi^2} \mathrm{Re} \sum_{lm} \kappa_{j_1}(l)^2\, a_{lm} B^*_{j_2 lm}, \qquad
+              S_4^{j_1 j_2 j_3} = \frac{1}{8 \pi^2} \mathrm{Re} \sum_{lm} \kappa_{j_1}(l)^2\, B_{j_2 lm} B^*_{j_3 lm}.
+
+    ``isotropic="relative"`` is the mean over directions turned together, which keeps :math:`\gamma_2 - \gamma_1` and
+    :math:`\gamma_3 - \gamma_1`. Directions are relative to the meridian of each point: only ``isotropic=True`` is
+    unchanged by all rotations, to the accuracy of a sampled modulus, which `oversample` improves; the others are by
+    rotations about the axis.
+
+    A `ScatteringCovariance` is a pytree, whose only array is the power of the reference.
+
+    Args:
+        L: the bandlimit of the field.
+        N: the number of directions that a wavelet resolves; there are ``2 N - 1`` directions.
+        J_min: the largest scale, of degrees from :math:`2^{J_{min} - 1}` to :math:`2^{J_{min} + 1}`.
+        isotropic: what is done to directions: see above.
+        oversample: how much finer than the wavelet's own the grid is on which a modulus is taken.
+        reference: harmonic coefficients ``(L, 2 L - 1)`` of the field by whose power coefficients are divided; with
+            none, they are in units of the field.
+        compat: ``"s2scat"`` for the numbers of s2scat 0.0.3: its integrals for the filters, S3 and S4 with no factor
+            :math:`1 / 4 \pi` and every pair in both orders, divided by the power of scale :math:`j_1` at the directions
+            of all, and ``isotropic=True`` their plain sum.
+        backend: of the transforms: see ``armillary.sphere.SHT``. ``"table"`` is the fastest up to some L = 256.
+
+    Raises:
+        ValueError: an argument is out of range; `L` has fewer than two scales from `J_min`; or a scale of the reference
+            has no power. Names it, and what is allowed.
+
+    References: Mousset L., Allys E., Price M. A. et al. 2024 (arXiv:2407.07007); Cheng S., Morel R., Allys E., Menard
+    B., Mallat S. 2023 (arXiv:2306.17210).
+
+    >>> import jax
+    >>> from armillary.scatter import ScatteringCovariance
+    >>> from armillary.sphere import alm_from_real
+    >>> alm = alm_from_real(jax.random.normal(jax.random.key(0), (256,)))
+    >>> cov = ScatteringCovariance(16, N=3, J_min=2, reference=alm)
+    >>> s = cov(alm)
+    >>> s.s3.shape, s.s4.shape
+    ((3,), (4,))
+    >>> bool(abs(s.s2 - 1).max() < 1e-5)
+    True
+    """
+
+    L: int = eqx.field(static=True)
+    N: int = eqx.field(static=True)
+    J_min: int = eqx.field(static=True)
+    isotropic: bool | Literal["relative"] = eqx.field(static=True)
+    oversample: float = eqx.field(static=True)
+    compat: Literal["s2scat"] | None = eqx.field(static=True)
+    backend: Backend = eqx.field(static=True)
+    power: Float[Array, " scales"] | None
+
+    def __init__(
+        self,
+        L: int,
+        N: int = 3,
+        J_min: int = 0,
+        isotropic: bool | Literal["relative"] = True,
+        oversample: float = 1,
+        reference: Complex[Array, "L 2*L-1"] | None = None,
+        compat: Literal["s2scat"] | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        self.L = check_integer("L", L, 4, None, "the bandlimit of the field, which has two scales or more,")
+        if compat not in (None, "s2scat"):
+            raise ValueError(f"compat={compat!r}: None, or 's2scat'")
+        if isotropic not in (True, False, "relative"):
+            raise ValueError(f"isotropic={isotropic!r}: True, False or 'relative'")
+        if compat and isotropic == "relative":
+            raise ValueError("isotropic='relative' with compat='s2scat', which has no such thing: True or False")
+        number = isinstance(oversample, (int, float)) and not isinstance(oversample, bool)
+        if not number or not 1 <= oversample < math.inf:
+            raise ValueError(f"oversample={oversample!r}: a finite number of 1 or more")
+        if compat and oversample != 1:
+            raise ValueError(f"oversample={oversample} with compat='s2scat', which has none: 1")
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend={backend!r}: one of {', '.join(map(repr, get_args(Backend)))}")
+        last = Scheme(self.L, 1, 0, "full", 1.0, compat is not None, backend).J - 1
+        meaning = f"the largest scale, with another before the smallest, {last + 1} at L={self.L},"
+        self.J_min = check_integer("J_min", J_min, 0, last, meaning)
+        degrees = min(self.L, 2 ** (max(self.J_min, 1) + 1))
+        meaning = f"the number of directions of a wavelet, at J_min={self.J_min} of {degrees} degrees,"
+        self.N = check_integer("N", N, 1, degrees, meaning)
+        self.isotropic, self.oversample, self.compat, self.backend = isotropic, float(oversample), compat, backend
+        self.power = None if reference is None else self._power_of(reference)
+
+    @property
+    def J(self) -> int:
+        """The smallest scale."""
+        return self._scheme.J
+
+    @property
+    def _scheme(self) -> Scheme:
+        reduction = _REDUCTIONS[self.isotropic]
+        return Scheme(self.L, self.N, self.J_min, reduction, self.oversample, self.compat is not None, self.backend)
+
+    def __call__(self, alm: Complex[Array, "... L 2*L-1"]) -> ScatteringStatistics:
+        """The statistics of a field.
+
+        Args:
+            alm: harmonic coefficients of a real field; leading axes are a batch.
+
+        Returns:
+            Its statistics, in the precision of `alm`.
+
+        Raises:
+            ValueError: `alm` has another shape or type, is of a complex field, or needs x64 where it is off.
+        """
+        return _statistics(self._scheme, self.power, check_alm("alm", alm, self.L))
+
+    def _power_of(self, reference: Any) -> Array:
+        if isinstance(reference, jax.core.Tracer):
+            raise ValueError("reference is traced: make the ScatteringCovariance outside of jit, of a known field")
+        alm = check_alm("reference", reference, self.L)
+        if alm.ndim > 2:
+            raise ValueError(f"reference has shape {alm.shape}: one field, ({self.L}, {2 * self.L - 1})")
+        s2 = _statistics(self._scheme, None, alm).s2
+        scales = self._scheme.layout.first[:, 0]
+        # Of an amplitude that rounding alone could have made.
+        floor = (1e3 * np.finfo(s2.dtype).eps) ** 2 * np.asarray(s2).max()
+        for j, power in zip(scales.tolist(), np.asarray(s2).tolist(), strict=True):
+            if not power > floor:
+                low, high = math.floor(2.0 ** (j - 1)) + 1, min(2 ** (j + 1), self.L) - 1
+                raise ValueError(
+                    f"reference has no power at scale {j}, degrees {low} to {high}: coefficients cannot be divided by "
+                    "it; raise J_min if it is the largest, pass another reference, or none"
+                )
+        return s2
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _statistics(scheme: Scheme, power: Array | None, alm: Array) -> ScatteringStatistics:
+    alm = (alm + layers.flip(alm)) / 2
+    mean, variance = _moments(scheme, alm)
+    s1, s2, moduli = _first_layer(scheme, alm)
+    s3, s4 = _second_layer(scheme, alm, moduli)
+    if scheme.s2scat:
+        s3, s4 = 4 * np.pi * s3, 4 * np.pi * s4
+    s = ScatteringStatistics(mean, variance, s1, s2, s3, s4, scheme.layout)
+    if power is not None:
+        s = _divide(s, power.astype(alm.real.dtype))
+    if scheme.s2scat and scheme.reduction == "full":
+        s = _sum_directions(scheme, s)
+    return s
+
+
+def _moments(scheme: Scheme, alm: Array) -> tuple[Array, Array]:
+    monopole = alm[..., 0, scheme.L - 1].real
+    degree, order = np.arange(scheme.L)[:, None], np.arange(1 - scheme.L, scheme.L)
+    inside = ((abs(order) <= degree) & (degree > 0)).astype(monopole.dtype)
+    variance = ((alm.real**2 + alm.imag**2) * inside).sum(axis=(-2, -1)) / (4 * np.pi)
+    mean = monopole / (2 * math.sqrt(math.pi))
+    return layers.modulus(mean) if scheme.s2scat else mean, variance
+
+
+def _first_layer(scheme: Scheme, alm: Array) -> tuple[Array, Array, list[Array]]:
+    """S1, S2, and by scale from ``J_min + 1`` on the coefficients of moduli, ``(..., directions or 1, L, 2 L - 1)``."""
+    averaged = scheme.reduction != "none" and not scheme.s2scat
+    s1, s2, moduli = [], [], []
+    for j in scheme.layout.scales:
+        grid = scheme.modulus_grid(j)
+        maps = layers.wavelet_maps(scheme, alm, j, grid)
+        size = layers.modulus(maps)
+        if scheme.reduction == "full" and averaged:
+            size = size.mean(axis=-3, keepdims=True)
+        s1.append(layers.mean_over_sphere(size, grid))
+        if averaged:
+            s2.append(layers.mean_products(scheme, alm[..., None, :, :], j)[..., 0])
+        else:
+            s2.append(layers.mean_over_sphere(maps**2, grid))
+        if j > scheme.J_min:
+            moduli.append(layers.modulus_coefficients(scheme, size, j))
+    if scheme.reduction == "relative":
+        s1 = [s.mean(axis=-1, keepdims=True) for s in s1]
+    return jnp.concatenate(s1, axis=-1), jnp.concatenate(s2, axis=-1), moduli
+
+
+def _second_layer(scheme: Scheme, alm: Array, moduli: list[Array]) -> tuple[Array, Array]:
+    s3, s4 = [], []
+    for j1 in range(scheme.J_min, scheme.J):
+        L = scheme.bandlimit(j1)
+        fields = jnp.concatenate(
+            [layers.cut(b, L) for b in (alm[..., None, :, :], *moduli[j1 - scheme.J_min :])], axis=-3
+        )
+        if scheme.reduction == "full" and not scheme.s2scat:
+            products = layers.mean_products(scheme, fields, j1)[..., None, :, :]
+        else:
+            products = layers.directional_products(scheme, fields, j1)
+        if scheme.reduction == "relative":
+            products = _turned(scheme.directions, products)
+        own = products[..., 0, 1:]  # (..., directions, moduli)
+        s3.append(jnp.swapaxes(own, -1, -2).reshape(*own.shape[:-2], -1))
+        pairs = products[(..., *_pair_indices(scheme, j1))]  # (..., directions, pairs)
+        s4.append(jnp.swapaxes(pairs, -1, -2).reshape(*pairs.shape[:-2], -1))
+    return jnp.concatenate(s3, axis=-1), jnp.concatenate(s4, axis=-1)
+
+
+def _unreduced(scheme: Scheme) -> Layout:
+    """The layout before s2scat sums directions."""
+    layout = scheme.layout
+    return Layout(layout.J_min, layout.J, layout.directions, "none", every=True) if layout.every else layout
+
+
+def _pair_indices(scheme: Scheme, j1: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pairs of S4 are among the products, whose first field is the field itself."""
+    layout = _unreduced(scheme)
+    each = 1 if layout.reduction == "full" else scheme.directions
+    pairs = np.array(layout.pairs(j1))  # (pairs, 2, (scale, direction))
+    where = 1 + (pairs[..., 0] - j1 - 1) * each + np.maximum(pairs[..., 1], 0)
+    return where[:, 0], where[:, 1]
+
+
+def _turned(directions: int, products: Array) -> Array:
+    """The mean over directions turned together, ``(..., 1, fields, fields)``; fields are by scale and direction."""
+    scales = (products.shape[-1] - 1) // directions
+    steps = np.arange(directions)
+    own = 1 + np.arange(scales)[:, None] * directions
+    total = jnp.zeros((), products.dtype)
+    for g in range(directions):
+        fields = np.concatenate([[0], (own + (g + steps) % directions).ravel()])
+        total = total + products[..., g, fields[:, None], fields]
+    return (total / directions)[..., None, :, :]
+
+
+def _divide(s: ScatteringStatistics, power: Array) -> ScatteringStatistics:
+    """Divided by the power of a reference, an array as S2."""
+    layout = s.layout
+    each = layout.directions if layout.reduction == "none" or layout.every else 1
+    root = jnp.sqrt(power)
+    if layout.every:
+        layout = Layout(layout.J_min, layout.J, layout.directions, "none", every=True)
+
+    def where(scale: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        return (scale - layout.J_min) * each + np.where(each > 1, np.maximum(direction, 0), 0)
+
+    # Indices (coefficient, wavelet) of the two wavelets by whose power S3 and S4 are divided; s2scat has the scale of
+    # the second wavelet, with the directions of the first.
+    third, fourth = layout.third, layout.fourth
+    scales3 = third[:, [0, 0], 0] if layout.every else third[:, :, 0]
+    scales4 = fourth[:, [0, 0], 0] if layout.every else fourth[:, 1:, 0]
+    by3, by4 = where(scales3, third[..., 1]), where(scales4, fourth[:, 1:, 1])
+    return ScatteringStatistics(
+        s.mean,
+        s.variance,
+        s.s1 / root,
+        s.s2 / power,
+        s.s3 / root[by3].prod(axis=-1),
+        s.s4 / root[by4].prod(axis=-1),
+        s.layout,
+    )
+
+
+def _sum_directions(scheme: Scheme, s: ScatteringStatistics) -> ScatteringStatistics:
+    n = scheme.directions
+    s3 = s.s3.reshape(*s.s3.shape[:-1], -1, n**2).sum(axis=-1)
+    s4 = s.s4.reshape(*s.s4.shape[:-1], -1, n**3).sum(axis=-1)
+    return ScatteringStatistics(s.mean, s.variance, s.s1, s.s2, s3, s4, s.layout)

@@ -1,0 +1,286 @@
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from armillary.scatter import Label, ScatteringCovariance
+from armillary.sphere import SHT, Wavelets, alm_from_real, power_spectrum, rotate_alm
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def field(L, batch=(), seed=0):
+    x = np.random.default_rng(seed).normal(size=(*batch, L * L))
+    return alm_from_real(x / (1 + np.repeat(np.arange(L), 2 * np.arange(L) + 1)))
+
+
+@pytest.fixture(scope="module")
+def s2scat():
+    # Six outputs of s2scat 0.0.3 at L=32, N=3, J_min=1, isotropic=False for a field of seeded coefficients, orders from
+    # 0 up: mean, var, S1 and P00 by scale and direction, C01 by j1, j2, g2, g1, C11 by j1, j2, j3, g2, g3, g1.
+    data = dict(np.load(Path(__file__).parent / "data" / "s2scat_32_1.npz"))
+    half = data["flm"]
+    L = len(half)
+    data["alm"] = np.concatenate([((-1.0) ** np.arange(1, L) * half[:, 1:].conj())[:, ::-1], half], axis=1)
+    return data
+
+
+GROUPS = {"mean": "mean", "variance": "var", "s1": "S1", "s2": "P00", "s3": "C01", "s4": "C11"}
+
+
+def test_numbers_of_s2scat(s2scat):
+    s = ScatteringCovariance(32, N=3, J_min=1, isotropic=False, compat="s2scat")(s2scat["alm"])
+    for ours, theirs in GROUPS.items():
+        np.testing.assert_allclose(getattr(s, ours), s2scat[theirs], rtol=1e-10)
+    assert len(s.labels()) == s.ravel().size
+
+
+def test_numbers_of_s2scat_normalised_and_summed(s2scat):
+    # Its normalisation, from its source: C01[j2, g2, g1] by the roots of P00[j1] at g2 and at g1, C11[.., g2, g3, g1]
+    # by those at g2 and g3; then, for isotropic=True, the sum over all directions.
+    n, scales = 5, range(1, 6)
+    P = dict(zip(scales, s2scat["P00"].reshape(5, n), strict=True))
+    c01, c11 = iter(s2scat["C01"]), iter(s2scat["C11"])
+    s3, s4 = [], []
+    for j1 in scales:
+        above = range(j1 + 1, 6)
+        for _ in above:
+            terms = [next(c01) / np.sqrt(P[j1][g2] * P[j1][g1]) for g2 in range(n) for g1 in range(n)]
+            s3.append(terms)
+        for _ in itertools.product(above, above):
+            terms = [next(c11) / np.sqrt(P[j1][g2] * P[j1][g3]) for g2 in range(n) for g3 in range(n) for _ in range(n)]
+            s4.append(terms)
+    alm = s2scat["alm"]
+    s = ScatteringCovariance(32, N=3, J_min=1, isotropic=False, compat="s2scat", reference=alm)(alm)
+    np.testing.assert_allclose(s.s1, s2scat["S1"] / np.sqrt(s2scat["P00"]), rtol=1e-10)
+    np.testing.assert_allclose(s.s2, 1, rtol=1e-12)
+    np.testing.assert_allclose(s.s3, np.ravel(s3), rtol=1e-10)
+    np.testing.assert_allclose(s.s4, np.ravel(s4), rtol=1e-10)
+    cov = ScatteringCovariance(32, N=3, J_min=1, isotropic=True, compat="s2scat", reference=alm)
+    s = cov(alm)
+    assert s.s1.shape == (25,)
+    np.testing.assert_allclose(s.s3, np.sum(s3, axis=1), rtol=1e-10)
+    np.testing.assert_allclose(s.s4, np.sum(s4, axis=1), rtol=1e-10)
+    assert len(s.labels()) == s.ravel().size
+
+
+def two_layers(alm, L, N, J_min):
+    """S1 to S4 of every scale and direction, by wavelet transforms of the modulus of each wavelet coefficient."""
+    wavelets = Wavelets(L, N=N, J_min=J_min)
+    scales = range(J_min, wavelets.J + 1)
+    n = 2 * N - 1
+
+    def transform(alm):
+        return dict(zip(scales, wavelets.analysis(alm).wavelets, strict=True))
+
+    def mean(j, f):
+        return float((f * wavelets.grids[j - J_min].weights[:, None]).sum() / (4 * np.pi))
+
+    first = transform(alm)
+    s1 = {(j, g): mean(j, abs(first[j][g])) for j in scales for g in range(n)}
+    s2 = {(j, g): mean(j, first[j][g] ** 2) for j in scales for g in range(n)}
+    second = {}
+    for j, g in s1:
+        grid = wavelets.grids[j - J_min]
+        b = SHT(grid, real=True).analysis(abs(first[j][g]))
+        more = L - grid.L
+        second[j, g] = transform(jnp.pad(b, [(0, more), (more, more)]))
+    s3, s4 = {}, {}
+    for j1, g1 in s1:
+        above = [b for b in s1 if b[0] > j1]
+        for b in above:
+            s3[(j1, g1), b] = mean(j1, first[j1][g1] * second[b][j1][g1])
+        for b, c in itertools.product(above, above):
+            s4[(j1, g1), b, c] = mean(j1, second[b][j1][g1] * second[c][j1][g1])
+    return s1, s2, s3, s4
+
+
+def value(label, references):
+    """The coefficient of a label from those of every direction: the mean over those that agree with it."""
+    group, scales, directions = label
+    n = 1 + max(g for _, g in references[0])
+    table = references[int(group[1]) - 1]
+
+    def agrees(key):
+        wavelets = [key] if group in ("s1", "s2") else key
+        if tuple(j for j, _ in wavelets) != scales:
+            return False
+        if len(directions) == len(scales):
+            return tuple(g for _, g in wavelets) == directions
+        if directions:
+            return tuple((g - wavelets[0][1]) % n for _, g in wavelets[1:]) == directions
+        return True
+
+    found = [x for key, x in table.items() if agrees(key)]
+    assert len(found) == {0: n ** len(scales), len(scales): 1, len(scales) - 1: n}[len(directions)]
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("N", [3, pytest.param(2, marks=pytest.mark.exhaustive)])
+def test_one_layer_equals_two(N):
+    L, J_min = 16, 2
+    alm = field(L)
+    references = two_layers(alm, L, N, J_min)
+    for isotropic in (False, True, "relative"):
+        s = ScatteringCovariance(L, N, J_min, isotropic)(alm)
+        found = np.asarray(s.ravel())
+        size = {"s1": s.s1, "s2": s.s2, "s3": abs(s.s3).max(), "s4": s.s4.max()}
+        assert len(s.labels()) == len(found) == len(set(s.labels()))
+        for label, x in list(zip(s.labels(), found, strict=True))[2:]:
+            expected = value(label, references)
+            assert abs(x - expected) < 1e-12 * np.max(size[label.group]), label
+    # Divided by the powers of the wavelets of a coefficient.
+    other = field(L, seed=1)
+    for isotropic in (False, True):
+        plain, reference = ScatteringCovariance(L, N, J_min, isotropic), {}
+        divided = ScatteringCovariance(L, N, J_min, isotropic, reference=other)(alm)
+        powers = plain(other)
+        for label, x in zip(powers.labels(), powers.ravel(), strict=True):
+            if label.group == "s2":
+                reference[label[1:]] = float(x)
+        for label, x, y in zip(powers.labels(), plain(alm).ravel(), divided.ravel(), strict=True):
+            each = [label.directions[k : k + 1] for k in range(len(label.scales))]
+            P = [reference[(j,), g] for j, g in zip(label.scales, each, strict=True)]
+            by = {"s1": lambda P: P[0] ** 0.5, "s2": lambda P: P[0]}.get(
+                label.group, lambda P: np.sqrt(np.prod(P[-2:])) if P else 1.0
+            )
+            assert float(y) == pytest.approx(float(x) / by(P), rel=1e-12), label
+
+
+def test_isotropic_is_the_mean_over_directions_when_oversampled():
+    L, N = 16, 2
+    alm = field(L, seed=3)
+    each = ScatteringCovariance(L, N, 2, isotropic=False, oversample=1.5)(alm)
+    mean = ScatteringCovariance(L, N, 2, oversample=1.5)(alm)
+    values = {}
+    for label, x in zip(each.labels(), np.asarray(each.ravel()), strict=True):
+        # S4 has each pair of wavelets once: those of the same scale and of two directions stand for two.
+        twice = label.group == "s4" and label.scales[1] == label.scales[2] and len(set(label.directions[1:])) == 2
+        values.setdefault(label[:2], []).extend([x] * (2 if twice else 1))
+    for label, x in zip(mean.labels(), np.asarray(mean.ravel()), strict=True):
+        assert x == pytest.approx(np.mean(values[label[:2]]), rel=1e-11), label
+
+
+def test_power_is_parsevals():
+    L = 32
+    alm = field(L)
+    s2 = ScatteringCovariance(L, 3, 1, isotropic=False)(alm).s2.reshape(5, -1).mean(axis=1)
+    kappa = Wavelets(L, J_min=1).filters.kappa
+    spectrum = (2 * np.arange(L) + 1) / (4 * np.pi) * power_spectrum(alm)
+    np.testing.assert_allclose(s2, (kappa**2 * spectrum).sum(axis=1) / (2 * np.pi), rtol=1e-13)
+
+
+def test_moments():
+    L = 8
+    alm = field(L, seed=5)
+    s = ScatteringCovariance(L, 1)(alm)
+    sht = SHT(Wavelets(2 * L).grids[-1], L, real=True)
+    f, weights = sht.synthesis(alm), sht.grid.weights[:, None] / (4 * np.pi)
+    assert float(s.mean) == pytest.approx(float((f * weights).sum()), rel=1e-13)
+    assert float(s.variance) == pytest.approx(float(((f - s.mean) ** 2 * weights).sum()), rel=1e-13)
+    assert float(ScatteringCovariance(L, 1)(-alm).mean) == -float(s.mean)
+
+
+@pytest.mark.parametrize("isotropic", [False, True])
+def test_derivatives_batches_and_types(isotropic):
+    L = 8
+    x = np.random.default_rng(2).normal(size=(2, L * L))
+    cov = ScatteringCovariance(L, 2, 1, isotropic, reference=field(L))
+
+    @jax.jit
+    def function(x):
+        return cov(alm_from_real(x)).ravel()
+
+    check_grads(function, (x[0],), order=1, modes=["rev"], eps=1e-7, atol=1e-5, rtol=1e-5)
+    gradient = jax.jacobian(function)(jnp.zeros(L * L))
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[1:], 0)  # of all but the mean, which is linear
+    np.testing.assert_allclose(cov(alm_from_real(x)).ravel(), [function(y) for y in x], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(jax.vmap(function)(x), [function(y) for y in x], rtol=1e-12, atol=1e-13)
+    passed = jax.jit(lambda cov, alm: cov(alm))(cov, alm_from_real(x[0]))
+    np.testing.assert_allclose(passed.ravel(), function(x[0]), rtol=1e-12, atol=1e-13)
+
+
+def test_single_precision():
+    L = 32
+    alm = np.asarray(field(L, seed=4))
+    double = ScatteringCovariance(L, 3, 1)(alm)
+    with jax.enable_x64(False):
+        single = ScatteringCovariance(L, 3, 1)(alm.astype(np.complex64))
+        assert single.ravel().dtype == np.float32
+    for group, x in double.groups().items():
+        np.testing.assert_allclose(single.groups()[group], x, rtol=1e-4, err_msg=group)
+    assert single.labels() == double.labels()
+
+
+def test_labels():
+    s = ScatteringCovariance(8, 1, 1)(field(8))
+    assert s.labels() == (
+        Label("mean"),
+        Label("variance"),
+        *(Label("s1", (j,)) for j in (1, 2, 3)),
+        *(Label("s2", (j,)) for j in (1, 2, 3)),
+        *(Label("s3", pair) for pair in ((1, 2), (1, 3), (2, 3))),
+        *(Label("s4", triple) for triple in ((1, 2, 2), (1, 2, 3), (1, 3, 3), (2, 3, 3))),
+    )
+    double = jax.tree.map(lambda x: 2 * x, s)
+    np.testing.assert_array_equal(double.ravel(), 2 * s.ravel())
+
+
+def test_errors():
+    silent = np.asarray(field(16)).copy()
+    silent[:8] = 0
+    for kwargs, message in [
+        ({"L": 3}, "L=3: .* 4 or more"),
+        ({"L": 16.0}, "L=16.0"),
+        ({"L": 16, "J_min": 4}, "J_min=4: .*, 4 at L=16, is an integer from 0 to 3"),
+        ({"L": 16, "N": 0}, "N=0"),
+        ({"L": 16, "N": 5}, "N=5: .* from 1 to 4"),
+        ({"L": 16, "isotropic": "full"}, "isotropic='full'"),
+        ({"L": 16, "isotropic": "relative", "compat": "s2scat"}, "isotropic='relative' with compat"),
+        ({"L": 16, "oversample": 0.5}, "oversample=0.5"),
+        ({"L": 16, "oversample": 2, "compat": "s2scat"}, "oversample=2 with compat"),
+        ({"L": 16, "compat": "foscat"}, "compat='foscat'"),
+        ({"L": 16, "backend": "c"}, "backend='c'"),
+        ({"L": 16, "J_min": 1, "reference": silent}, "no power at scale 1, degrees 2 to 3: .* raise J_min"),
+        ({"L": 16, "reference": silent[None]}, r"reference has shape \(1, 16, 31\): one field"),
+        ({"L": 16, "reference": silent[:8]}, r"reference has shape \(8, 31\)"),
+        ({"L": 16, "reference": silent * 1j}, "reference is of a complex field"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ScatteringCovariance(**kwargs)
+    with pytest.raises(ValueError, match="reference is traced"):
+        jax.jit(lambda a: ScatteringCovariance(16, reference=a)(a))(silent)
+    cov = ScatteringCovariance(8, 1)
+    with pytest.raises(ValueError, match=r"alm has shape \(7, 15\): \(..., 8, 15\)"):
+        cov(np.zeros((7, 15), complex))
+    with pytest.raises(ValueError, match=r"alm is float64: .* SHT\(grid, real=True\)"):
+        cov(np.zeros((8, 15)))
+    with pytest.raises(ValueError, match="alm is of a complex field"):
+        cov(1j * np.asarray(field(8)))
+    with pytest.raises(ValueError, match="NaN"):
+        cov(np.full((8, 15), np.nan + 0j))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="enable_x64"):
+        cov(np.zeros((8, 15), complex))
+
+
+def test_rotations_change_what_the_grid_of_a_modulus_lets(s2scat):
+    # The root mean square over rotations of the largest change in a group, in parts of its largest coefficient.
+    rng = np.random.default_rng(9)
+    alpha, cosine, gamma = rng.uniform(size=(3, 16))
+    turned = rotate_alm(s2scat["alm"], 2 * np.pi * alpha, np.arccos(2 * cosine - 1), 2 * np.pi * gamma)
+    bars = {1: (0.04, 0.35, 0.10), 2: (0.02, 0.03, 0.03), 4: (0.004, 0.006, 0.004)}
+    for oversample, bar in bars.items():
+        s = ScatteringCovariance(32, N=1, J_min=1, oversample=oversample)(
+            np.concatenate([s2scat["alm"][None], np.asarray(turned)])
+        )
+        for group, most in zip(("s1", "s3", "s4"), bar, strict=True):
+            x = np.asarray(getattr(s, group))
+            change = abs(x[1:] - x[0]).max(axis=1) / abs(x[0]).max()
+            assert np.sqrt((change**2).mean()) < most, (oversample, group)
+            assert change.max() > 1e-5  # the field was turned
+        np.testing.assert_allclose(s.s2[1:], np.tile(s.s2[0], (16, 1)), rtol=1e-11)
