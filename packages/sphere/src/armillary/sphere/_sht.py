@@ -47,7 +47,9 @@ class SHT:
     The recursion over degrees runs in float64; for single precision input where x64 is off it runs in pairs of
     float32, so that the result has the accuracy of float32 at any bandlimit. Neither under- nor overflows.
 
-    Backends, for the same numbers to rounding:
+    Backends, for the same numbers to rounding. One exception: on Driscoll-Healy grids, and Clenshaw-Curtis grids with
+    more rings than needed, ``"ducc"`` has other quadrature weights, as exact for maps within the bandlimit. The
+    `analysis` of maps with power above it, and so `adjoint_analysis`, differ there by some parts in a thousand.
 
     - ``"jax"``: on any device. The recursion over degrees is shared by a batch, and nothing of size ``L**3`` is stored.
     - ``"table"``: the functions of the recursion are computed once and kept, some ``2 L**3`` bytes of them (twice that
