@@ -17,14 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from armillary.sphere import SHT, GaussLegendre, Wavelets
+from armillary.sphere import SHT, ClenshawCurtis, DriscollHealy, GaussLegendre, McEwenWiaux, McEwenWiauxSS, Wavelets
 
 from ._statistics import Layout, Reduction
+
+Grid = GaussLegendre | McEwenWiaux | McEwenWiauxSS | DriscollHealy | ClenshawCurtis
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The settings of `ScatteringCovariance` that are not arrays."""
+    """Which wavelets there are, and what is done with them."""
 
     L: int
     N: int
@@ -33,6 +35,7 @@ class Scheme:
     oversample: float
     s2scat: bool
     backend: str
+    multiresolution: bool = True
 
     @property
     def J(self) -> int:
@@ -48,7 +51,7 @@ class Scheme:
         return Layout(self.J_min, self.J, self.directions, self.reduction, every=self.s2scat)
 
     def bandlimit(self, j: int) -> int:
-        return min(self.L, 2 ** (max(j, 1) + 1))
+        return min(self.L, 2 ** (max(j, 1) + 1)) if self.multiresolution else self.L
 
     def grid(self, j: int) -> GaussLegendre:
         """Where products of coefficients of the scale are summed, exactly."""
@@ -83,7 +86,7 @@ def cut(alm: Array, L: int) -> Array:
     return alm[..., :L, whole - L : whole + L - 1]
 
 
-def wavelet_maps(scheme: Scheme, alm: Array, j: int, grid: GaussLegendre) -> Array:
+def wavelet_maps(scheme: Scheme, alm: Array, j: int, grid: Grid) -> Array:
     """The wavelet coefficients of scale `j`, ``(..., directions, *grid.shape)``, of real fields of any bandlimit."""
     L = min(scheme.bandlimit(j), alm.shape[-2])
     alm = cut(alm, L)
