@@ -5,6 +5,8 @@ import pytest
 import scipy.stats
 
 from armillary.imaging import (
+    DWT,
+    Blur,
     L1Wavelet,
     TotalVariation,
     coverage_test,
@@ -70,6 +72,29 @@ def _mask(cut):
     mask = np.zeros((5, 7), bool)
     mask[cut] = True
     return mask
+
+
+def test_local_credible_intervals_with_the_linear_part_apart(x64):
+    """A deblurring posterior with a wavelet prior: the same ends, from two applications of operator and transform."""
+    shape = (16, 16)
+    dwt, blur = DWT(shape, "db2", 2), Blur(np.full((3, 3), 1 / 9), shape)
+    y, calls = RNG.normal(size=shape), []
+
+    def linear(image):
+        calls.append(None)
+        return blur(image), dwt(image)
+
+    def of_linear(parts):
+        blurred, coefficients = parts
+        return jnp.sum((blurred - y) ** 2) / 0.1 + jnp.sum(jnp.abs(coefficients))
+
+    x = jnp.asarray(RNG.normal(size=shape))
+    threshold = of_linear(linear(x)) + 30
+    calls.clear()
+    apart = local_credible_intervals(of_linear, x, threshold, 4, linear_fn=linear)
+    assert len(calls) == 2  # traced once for each, outside of the loops
+    whole = local_credible_intervals(lambda image: of_linear(linear(image)), x, threshold, 4)
+    np.testing.assert_allclose(apart, whole, rtol=1e-9, atol=1e-9)
 
 
 def test_local_credible_intervals_without_an_end_or_without_a_start(x64):
