@@ -262,7 +262,7 @@ def test_settings_are_checked():
 @pytest.mark.parametrize(
     "sampler",
     [
-        AnnealedLangevinSampler(lipschitz=2.0, sigma_max=3.0, sigma_min=0.2, num_steps=200, share=0.1),
+        AnnealedLangevinSampler(lipschitz=2.0, sigma_max=3.0, sigma_min=0.3, num_steps=200),
         DiffusionPosteriorSampler(num_steps=50, sigma_max=20.0, num_krylov=3),
     ],
     ids=["annealed-langevin", "diffusion-posterior"],

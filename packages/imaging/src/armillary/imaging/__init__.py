@@ -2,7 +2,7 @@
 
 from blackjax import GenerateSamplingAPI
 
-from . import _annealed, _diffusion, _myula, _pnp_ula, _px_mala, _skrock, _split_gibbs, _ula
+from . import _annealed, _diffusion, _myula, _pnp_ula, _px_mala, _sapg, _skrock, _split_gibbs, _ula
 from ._denoisers import DnCNN as DnCNN
 from ._denoisers import DRUNet as DRUNet
 from ._dwt import DWT as DWT
@@ -79,6 +79,7 @@ pnp_ula = GenerateSamplingAPI(_pnp_ula.as_top_level_api, _pnp_ula.init, _pnp_ula
 split_gibbs = GenerateSamplingAPI(_split_gibbs.as_top_level_api, _split_gibbs.init, _split_gibbs.build_kernel)
 annealed_langevin = GenerateSamplingAPI(_annealed.as_top_level_api, _annealed.init, _annealed.build_kernel)
 diffusion_posterior = GenerateSamplingAPI(_diffusion.as_top_level_api, _diffusion.init, _diffusion.build_kernel)
+sapg = GenerateSamplingAPI(_sapg.as_top_level_api, _sapg.init, _sapg.build_kernel)
 for _module, _api in (
     (_ula, ula),
     (_myula, myula),
@@ -88,5 +89,6 @@ for _module, _api in (
     (_split_gibbs, split_gibbs),
     (_annealed, annealed_langevin),
     (_diffusion, diffusion_posterior),
+    (_sapg, sapg),
 ):
     _api.__doc__ = _module.as_top_level_api.__doc__

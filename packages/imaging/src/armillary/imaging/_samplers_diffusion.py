@@ -76,7 +76,7 @@ class AnnealedLangevinSampler:
         """Finds the constant that is not given, and anneals."""
 
         def find(position: PyTree) -> dict[str, Any]:
-            constant = self.lipschitz
+            constant: Any = self.lipschitz
             if constant is None:
                 constant = _steps.lipschitz(target.log_likelihood, position)
             return {"lipschitz": constant, "num_steps": float(num_warmup)}
