@@ -47,6 +47,7 @@ from ._samplers_split import PnPULASampler as PnPULASampler
 from ._samplers_split import SplitGibbs as SplitGibbs
 from ._samplers_split import SplitGibbsSampler as SplitGibbsSampler
 from ._saving import load_denoiser as load_denoiser
+from ._saving import pretrained_denoiser as pretrained_denoiser
 from ._saving import save_denoiser as save_denoiser
 from ._score_unet import ScoreUNet as ScoreUNet
 from ._solvers import Solution as Solution

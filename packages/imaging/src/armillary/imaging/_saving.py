@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,7 @@ import jax
 from ._denoisers import DnCNN, DRUNet, Network
 from ._score_unet import ScoreUNet
 
+_WEIGHTS = Path(__file__).parent / "_weights"
 _CLASSES: dict[str, type[Network]] = {cls.__name__: cls for cls in (DnCNN, DRUNet, ScoreUNet)}
 
 
@@ -58,6 +60,31 @@ def load_denoiser(path: str | os.PathLike[str]) -> Network:
         raise ValueError(f"path={os.fspath(path)!r} is not a file of save_denoiser: its network is {header!r}")
     like = eqx.filter_eval_shape(_CLASSES[header["network"]], key=jax.random.key(0), **header["settings"])
     return read(path, like)
+
+
+def pretrained_denoiser(name: str = "galaxies") -> Network:
+    """A network that was trained by this project and comes with the package.
+
+    Both know the Hubble Deep Field (NASA and ESA), as it is in scikit-image: galaxies on a dark sky, in pixels of its
+    luminance between 0 and 1. How accurate they are on a part of it that they were not trained on is in the package's
+    README, and ``examples/galaxies/train.py`` trains them anew.
+
+    >>> import jax
+    >>> from armillary.imaging import pretrained_denoiser
+    >>> pretrained_denoiser("galaxies")(jax.numpy.zeros((64, 64)), 0.1).shape
+    (64, 64)
+
+    Args:
+        name: "galaxies", a `DRUNet` for noise between 0.002 and 2, so for diffusion too; or "galaxies-nonexpansive", a
+            `DnCNN` with a non-expansive residual, for noise between 0.002 and 0.1.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    names = sorted(file.stem for file in _WEIGHTS.glob("*.eqx"))
+    if name not in names:
+        raise ValueError(f"name={name!r}: expected one of {', '.join(names)}")
+    return load_denoiser(_WEIGHTS / f"{name}.eqx")
 
 
 def write(path: str | os.PathLike[str], header: dict[str, Any], tree: Any) -> None:
