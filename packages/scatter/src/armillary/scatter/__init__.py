@@ -6,4 +6,6 @@ from ._network import ScatteringNetwork as ScatteringNetwork
 from ._scattering import FirstOrderScattering as FirstOrderScattering
 from ._statistics import Label as Label
 from ._statistics import ScatteringStatistics as ScatteringStatistics
+from ._synthesis import SynthesisProgress as SynthesisProgress
+from ._synthesis import synthesise as synthesise
 from ._wavelets import AxisymmetricWavelets as AxisymmetricWavelets

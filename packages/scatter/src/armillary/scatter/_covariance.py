@@ -160,17 +160,21 @@ class ScatteringCovariance(eqx.Module):
         if alm.ndim > 2:
             raise ValueError(f"reference has shape {alm.shape}: one field, ({self.L}, {2 * self.L - 1})")
         s2 = _statistics(self._scheme, None, alm).s2
-        scales = self._scheme.layout.first[:, 0]
-        # Of an amplitude that rounding alone could have made.
-        floor = (1e3 * np.finfo(s2.dtype).eps) ** 2 * np.asarray(s2).max()
-        for j, power in zip(scales.tolist(), np.asarray(s2).tolist(), strict=True):
-            if not power > floor:
-                low, high = math.floor(2.0 ** (j - 1)) + 1, min(2 ** (j + 1), self.L) - 1
-                raise ValueError(
-                    f"reference has no power at scale {j}, degrees {low} to {high}: coefficients cannot be divided by "
-                    "it; raise J_min if it is the largest, pass another reference, or none"
-                )
+        check_power("reference", self, s2)
         return s2
+
+
+def check_power(name: str, cov: ScatteringCovariance, s2: Array) -> None:
+    """`ValueError` if a scale of the field called `name`, of these S2, has no more power than rounding gives it."""
+    values = np.asarray(s2)
+    floor = (1e3 * np.finfo(values.dtype).eps) ** 2 * values.max()
+    for (j, _), power in zip(cov._scheme.layout.first.tolist(), values.tolist(), strict=True):
+        if not power > floor:
+            low, high = math.floor(2.0 ** (j - 1)) + 1, min(2 ** (j + 1), cov.L) - 1
+            raise ValueError(
+                f"{name} has no power at scale {j}, degrees {low} to {high}, by which coefficients would be divided: "
+                "raise J_min if it is the largest, or pass another field"
+            )
 
 
 @functools.partial(jax.jit, static_argnums=0)
