@@ -5,6 +5,7 @@ from blackjax import GenerateSamplingAPI
 from . import _annealed, _diffusion, _myula, _pnp_ula, _px_mala, _sapg, _skrock, _split_gibbs, _ula
 from ._denoisers import DnCNN as DnCNN
 from ._denoisers import DRUNet as DRUNet
+from ._denoising_evidence import denoising_evidence as denoising_evidence
 from ._dwt import DWT as DWT
 from ._dwt_frames import SARA as SARA
 from ._dwt_frames import UndecimatedDWT as UndecimatedDWT
