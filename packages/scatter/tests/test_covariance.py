@@ -246,7 +246,7 @@ def test_errors():
         ({"L": 16, "oversample": 2, "compat": "s2scat"}, "oversample=2 with compat"),
         ({"L": 16, "compat": "foscat"}, "compat='foscat'"),
         ({"L": 16, "backend": "c"}, "backend='c'"),
-        ({"L": 16, "J_min": 1, "reference": silent}, "no power at scale 1, degrees 2 to 3: .* raise J_min"),
+        ({"L": 16, "J_min": 1, "reference": silent}, "no power at scale 1, degrees 2 to 3, .* raise J_min"),
         ({"L": 16, "reference": silent[None]}, r"reference has shape \(1, 16, 31\): one field"),
         ({"L": 16, "reference": silent[:8]}, r"reference has shape \(8, 31\)"),
         ({"L": 16, "reference": silent * 1j}, "reference is of a complex field"),
