@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from armillary.scatter import Label, ScatteringCovariance
-from armillary.sphere import SHT, Wavelets, alm_from_real, power_spectrum, rotate_alm
+from armillary.sphere import SHT, GaussLegendre, Wavelets, alm_from_real, power_spectrum, rotate_alm
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -246,6 +246,10 @@ def test_errors():
         ({"L": 16, "oversample": 2, "compat": "s2scat"}, "oversample=2 with compat"),
         ({"L": 16, "compat": "foscat"}, "compat='foscat'"),
         ({"L": 16, "backend": "c"}, "backend='c'"),
+        ({"L": 16, "mask": np.ones((16, 30))}, r"mask has shape \(16, 30\): \(16, 31\)"),
+        ({"L": 16, "mask": -np.ones((16, 31))}, "mask is float64 from -1.0 to -1.0"),
+        ({"L": 16, "mask": np.zeros((16, 31))}, "mask is 0 everywhere"),
+        ({"L": 16, "mask": np.ones((16, 31)), "compat": "s2scat"}, "mask with compat"),
         ({"L": 16, "J_min": 1, "reference": silent}, "no power at scale 1, degrees 2 to 3, .* raise J_min"),
         ({"L": 16, "reference": silent[None]}, r"reference has shape \(1, 16, 31\): one field"),
         ({"L": 16, "reference": silent[:8]}, r"reference has shape \(8, 31\)"),
@@ -266,6 +270,50 @@ def test_errors():
         cov(np.full((8, 15), np.nan + 0j))
     with jax.enable_x64(False), pytest.raises(ValueError, match="enable_x64"):
         cov(np.zeros((8, 15), complex))
+
+
+def test_masks():
+    L, J_min = 16, 2
+    alm = field(L, seed=6)
+    grid = GaussLegendre(L)
+    # The same on the whole sphere, whatever the weight.
+    for isotropic in (True, False):
+        plain = ScatteringCovariance(L, 2, J_min, isotropic)(alm)
+        whole = ScatteringCovariance(L, 2, J_min, isotropic, mask=3 * np.ones(grid.shape))(alm)
+        np.testing.assert_allclose(whole.ravel(), plain.ravel(), rtol=1e-11)
+    # A weight linear in the ring and the longitude, which interpolation keeps; the covariances by hand.
+    mask = 1 + np.interp(grid.theta, [0, np.pi], [0, 2])[:, None] * np.ones(2 * L - 1)
+    s = ScatteringCovariance(L, 1, J_min, mask=mask)(alm)
+    wavelets = Wavelets(L, J_min=J_min)
+
+    def mean(f, on):
+        theta = np.clip(on.theta, grid.theta[0], grid.theta[-1])
+        weights = on.weights[:, None] * (1 + np.interp(theta, [0, np.pi], [0, 2])[:, None])
+        return float((f * weights).sum() / (weights.sum() * on.shape[1]))
+
+    def transform(alm):
+        more = L - alm.shape[0]
+        return [w[0] for w in wavelets.analysis(jnp.pad(alm, [(0, more), (more, more)])).wavelets]
+
+    first = transform(alm)
+    grids = wavelets.grids
+    second = [transform(SHT(on, real=True).analysis(abs(w))) for w, on in zip(first, grids, strict=True)]
+    f = SHT(grid, real=True).synthesis(alm)
+    assert float(s.mean) == pytest.approx(mean(f, grid), rel=1e-12)
+    assert float(s.variance) == pytest.approx(mean((f - mean(f, grid)) ** 2, grid), rel=1e-12)
+    np.testing.assert_allclose(s.s1, [mean(abs(w), on) for w, on in zip(first, grids, strict=True)], rtol=1e-12)
+    np.testing.assert_allclose(s.s2, [mean(w**2, on) for w, on in zip(first, grids, strict=True)], rtol=1e-12)
+    for label, x in zip(s.labels(), s.ravel(), strict=True):
+        if label.group in ("s3", "s4"):
+            j1, *others = (j - J_min for j in label.scales)
+            a, b = ([first, *second][k + 1][j1] for k in (others if label.group == "s4" else [-1, *others]))
+            expected = mean(a * b, grids[j1]) - mean(a, grids[j1]) * mean(b, grids[j1])
+            assert float(x) == pytest.approx(expected, rel=1e-9), label
+    # Of the northern half alone.
+    north = np.broadcast_to((grid.theta < np.pi / 2)[:, None], grid.shape)
+    half = ScatteringCovariance(L, 1, J_min, mask=north)(alm)
+    squares = (first[-1] ** 2 * grid.weights[:, None])[: L // 2].sum() / grid.weights[: L // 2].sum() / grid.shape[1]
+    assert float(half.s2[-1]) == pytest.approx(float(squares), rel=1e-12)
 
 
 def test_rotations_change_what_the_grid_of_a_modulus_lets(s2scat):

@@ -78,9 +78,9 @@ def test_progress_and_going_on(made):
     went_on = synthesise(jax.random.key(1), cov, target(L), num=3, init=steps[0].alm, progress=again.append)
     assert max(apart(cov, went_on, target(L)).values()) < 0.03
     assert (again[0].loss < losses[0]).all()
-    # The same key, the same textures.
+    # The same key, the same textures, but for what sums in another order do to the last digits.
     few = [synthesise(jax.random.key(k), cov, target(L), num=3, max_evaluations=10) for k in (1, 1, 2)]
-    np.testing.assert_array_equal(few[0], few[1])
+    np.testing.assert_allclose(few[0], few[1], atol=1e-8)
     assert float(abs(few[0] - few[2]).max()) > 0.01
 
 
@@ -105,8 +105,8 @@ def test_more_statistics_than_draws(isotropic, normalised):
 
 def test_single_precision():
     L = 8
+    goal = target(L).astype(np.complex64)
     with jax.enable_x64(False):
-        goal = target(L).astype(np.complex64)
         cov = ScatteringCovariance(L, 1, 1, reference=goal)
         alm = synthesise(jax.random.key(1), cov, goal, tol=0.05)
         assert alm.dtype == np.complex64

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from armillary.sphere import SHT, GaussLegendre
+
 from . import _layers as layers
 from ._check import check_alm, check_integer
 from ._layers import Scheme
+from ._mask import Weights, weights_of
 from ._statistics import Layout, Reduction, ScatteringStatistics
 
 Backend = Literal["auto", "jax", "table", "pallas", "ducc"]
@@ -33,7 +36,8 @@ class ScatteringCovariance(eqx.Module):
               W^{\lambda_1}[|W^{\lambda_3}|] \rangle,
 
     where the mean is over the sphere, and :math:`j_1 < j_2 \le j_3`: a modulus varies over larger scales than its own.
-    Wavelets have no mean, so that these are covariances. With a `reference` they are divided by its power,
+    Over points and directions wavelets have no mean, so that these are covariances. With a `reference` they are divided
+    by its power,
 
     .. math:: \frac{S_1^{\lambda}}{\sqrt{P^\lambda}}, \quad \frac{S_2^{\lambda}}{P^\lambda}, \quad
               \frac{S_3^{\lambda_1 \lambda_2}}{\sqrt{P^{\lambda_1} P^{\lambda_2}}}, \quad
@@ -52,7 +56,11 @@ class ScatteringCovariance(eqx.Module):
     unchanged by all rotations, to the accuracy of a sampled modulus, which `oversample` improves; the others are by
     rotations about the axis.
 
-    A `ScatteringCovariance` is a pytree, whose only array is the power of the reference.
+    With a `mask` a mean is one with its weights, S3 and S4 are covariances there, and isotropic ones need the second
+    layer. The field is that of the whole sphere, so that wavelets near the edge see what is beyond it: set it to 0
+    there, or better something smooth.
+
+    A `ScatteringCovariance` is a pytree, whose arrays are the power of the reference and the weights of the mask.
 
     Args:
         L: the bandlimit of the field.
@@ -65,6 +73,8 @@ class ScatteringCovariance(eqx.Module):
         compat: ``"s2scat"`` for the numbers of s2scat 0.0.3: its integrals for the filters, S3 and S4 with no factor
             :math:`1 / 4 \pi` and every pair in both orders, divided by the power of scale :math:`j_1` at the directions
             of all, and ``isotropic=True`` their plain sum.
+        mask: the weight of each point in a mean, of 0 or more, a map on ``GaussLegendre(L)``; on the grids of larger
+            scales it is interpolated.
         backend: of the transforms: see ``armillary.sphere.SHT``. ``"table"`` is the fastest up to some L = 256.
 
     Raises:
@@ -94,6 +104,7 @@ class ScatteringCovariance(eqx.Module):
     compat: Literal["s2scat"] | None = eqx.field(static=True)
     backend: Backend = eqx.field(static=True)
     power: Float[Array, " scales"] | None
+    weights: Weights | None
 
     def __init__(
         self,
@@ -104,6 +115,7 @@ class ScatteringCovariance(eqx.Module):
         oversample: float = 1,
         reference: Complex[Array, "L 2*L-1"] | None = None,
         compat: Literal["s2scat"] | None = None,
+        mask: Float[Array, "rings longitudes"] | None = None,
         backend: Backend = "auto",
     ) -> None:
         self.L = check_integer("L", L, 4, None, "the bandlimit of the field, which has two scales or more,")
@@ -118,6 +130,8 @@ class ScatteringCovariance(eqx.Module):
             raise ValueError(f"oversample={oversample!r}: a finite number of 1 or more")
         if compat and oversample != 1:
             raise ValueError(f"oversample={oversample} with compat='s2scat', which has none: 1")
+        if compat and mask is not None:
+            raise ValueError("mask with compat='s2scat', which has none")
         if backend not in get_args(Backend):
             raise ValueError(f"backend={backend!r}: one of {', '.join(map(repr, get_args(Backend)))}")
         last = Scheme(self.L, 1, 0, "full", 1.0, compat is not None, backend).J - 1
@@ -127,6 +141,7 @@ class ScatteringCovariance(eqx.Module):
         meaning = f"the number of directions of a wavelet, at J_min={self.J_min} of {degrees} degrees,"
         self.N = check_integer("N", N, 1, degrees, meaning)
         self.isotropic, self.oversample, self.compat, self.backend = isotropic, float(oversample), compat, backend
+        self.weights = None if mask is None else weights_of(self._scheme, mask)
         self.power = None if reference is None else self._power_of(reference)
 
     @property
@@ -151,7 +166,7 @@ class ScatteringCovariance(eqx.Module):
         Raises:
             ValueError: `alm` has another shape or type, is of a complex field, or needs x64 where it is off.
         """
-        return _statistics(self._scheme, self.power, check_alm("alm", alm, self.L))
+        return _statistics(self._scheme, self.power, self.weights, check_alm("alm", alm, self.L))
 
     def _power_of(self, reference: Any) -> Array:
         if isinstance(reference, jax.core.Tracer):
@@ -159,7 +174,7 @@ class ScatteringCovariance(eqx.Module):
         alm = check_alm("reference", reference, self.L)
         if alm.ndim > 2:
             raise ValueError(f"reference has shape {alm.shape}: one field, ({self.L}, {2 * self.L - 1})")
-        s2 = _statistics(self._scheme, None, alm).s2
+        s2 = _statistics(self._scheme, None, self.weights, alm).s2
         check_power("reference", self, s2)
         return s2
 
@@ -178,11 +193,11 @@ def check_power(name: str, cov: ScatteringCovariance, s2: Array) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _statistics(scheme: Scheme, power: Array | None, alm: Array) -> ScatteringStatistics:
+def _statistics(scheme: Scheme, power: Array | None, weights: Weights | None, alm: Array) -> ScatteringStatistics:
     alm = (alm + layers.flip(alm)) / 2
-    mean, variance = _moments(scheme, alm)
-    s1, s2, moduli = _first_layer(scheme, alm)
-    s3, s4 = _second_layer(scheme, alm, moduli)
+    mean, variance = _moments(scheme, alm) if weights is None else _masked_moments(scheme, weights, alm)
+    s1, s2, moduli = _first_layer(scheme, weights, alm)
+    s3, s4 = _second_layer(scheme, weights, alm, moduli)
     if scheme.s2scat:
         s3, s4 = 4 * np.pi * s3, 4 * np.pi * s4
     s = ScatteringStatistics(mean, variance, s1, s2, s3, s4, scheme.layout)
@@ -202,21 +217,29 @@ def _moments(scheme: Scheme, alm: Array) -> tuple[Array, Array]:
     return layers.modulus(mean) if scheme.s2scat else mean, variance
 
 
-def _first_layer(scheme: Scheme, alm: Array) -> tuple[Array, Array, list[Array]]:
+def _masked_moments(scheme: Scheme, weights: Weights, alm: Array) -> tuple[Array, Array]:
+    f = SHT(GaussLegendre(scheme.L), real=True, backend=scheme.backend).synthesis(alm)  # type: ignore[arg-type]
+    mean = layers.mean(f, weights.field)
+    return mean, layers.mean((f - mean[..., None, None]) ** 2, weights.field)
+
+
+def _first_layer(scheme: Scheme, weights: Weights | None, alm: Array) -> tuple[Array, Array, list[Array]]:
     """S1, S2, and by scale from ``J_min + 1`` on the coefficients of moduli, ``(..., directions or 1, L, 2 L - 1)``."""
     averaged = scheme.reduction != "none" and not scheme.s2scat
     s1, s2, moduli = [], [], []
     for j in scheme.layout.scales:
         grid = scheme.modulus_grid(j)
+        over = layers.uniform_weights(grid) if weights is None else weights.moduli[j - scheme.J_min]
         maps = layers.wavelet_maps(scheme, alm, j, grid)
         size = layers.modulus(maps)
         if scheme.reduction == "full" and averaged:
             size = size.mean(axis=-3, keepdims=True)
-        s1.append(layers.mean_over_sphere(size, grid))
-        if averaged:
+        s1.append(layers.mean(size, over))
+        if averaged and weights is None:
             s2.append(layers.mean_products(scheme, alm[..., None, :, :], j)[..., 0])
         else:
-            s2.append(layers.mean_over_sphere(maps**2, grid))
+            power = layers.mean(maps**2, over)
+            s2.append(power.mean(axis=-1, keepdims=True) if averaged else power)
         if j > scheme.J_min:
             moduli.append(layers.modulus_coefficients(scheme, size, j))
     if scheme.reduction == "relative":
@@ -224,17 +247,21 @@ def _first_layer(scheme: Scheme, alm: Array) -> tuple[Array, Array, list[Array]]
     return jnp.concatenate(s1, axis=-1), jnp.concatenate(s2, axis=-1), moduli
 
 
-def _second_layer(scheme: Scheme, alm: Array, moduli: list[Array]) -> tuple[Array, Array]:
+def _second_layer(scheme: Scheme, weights: Weights | None, alm: Array, moduli: list[Array]) -> tuple[Array, Array]:
     s3, s4 = [], []
     for j1 in range(scheme.J_min, scheme.J):
         L = scheme.bandlimit(j1)
         fields = jnp.concatenate(
             [layers.cut(b, L) for b in (alm[..., None, :, :], *moduli[j1 - scheme.J_min :])], axis=-3
         )
-        if scheme.reduction == "full" and not scheme.s2scat:
+        averaged = scheme.reduction == "full" and not scheme.s2scat
+        if averaged and weights is None:
             products = layers.mean_products(scheme, fields, j1)[..., None, :, :]
         else:
-            products = layers.directional_products(scheme, fields, j1)
+            over = None if weights is None else weights.products[j1 - scheme.J_min]
+            products = layers.directional_products(scheme, fields, j1, over)
+            if averaged:
+                products = products.mean(axis=-3, keepdims=True)
         if scheme.reduction == "relative":
             products = _turned(scheme.directions, products)
         own = products[..., 0, 1:]  # (..., directions, moduli)

@@ -113,9 +113,14 @@ def wavelet_maps(scheme: Scheme, alm: Array, j: int, grid: Grid) -> Array:
     return jnp.moveaxis(maps, 0, maps.ndim - 3)
 
 
-def mean_over_sphere(maps: Array, grid: GaussLegendre) -> Array:
-    """The mean over the sphere of maps ``(..., *grid.shape)``."""
-    return (maps.sum(axis=-1) * (grid.weights / (4 * np.pi)).astype(maps.dtype)).sum(axis=-1)
+def uniform_weights(grid: GaussLegendre) -> np.ndarray:
+    """The weights of the mean over the sphere, ``(rings, 1)``."""
+    return grid.weights[:, None] / (4 * np.pi)
+
+
+def mean(maps: Array, weights: Array | np.ndarray) -> Array:
+    """The mean of maps ``(..., rings, longitudes)`` with the given weights."""
+    return (maps * weights.astype(maps.dtype)).sum(axis=(-2, -1))
 
 
 def modulus(maps: Array) -> Array:
@@ -129,16 +134,21 @@ def modulus_coefficients(scheme: Scheme, maps: Array, j: int) -> Array:
     return SHT(scheme.modulus_grid(j), L, real=True, backend=scheme.backend).analysis(maps)  # type: ignore[arg-type]
 
 
-def directional_products(scheme: Scheme, fields: Array, j: int) -> Array:
-    r"""Means of products of wavelet coefficients of scale `j`, from coefficients ``(..., fields, L, 2 L - 1)``.
+def directional_products(scheme: Scheme, fields: Array, j: int, weights: Array | None) -> Array:
+    r"""Covariances of wavelet coefficients of scale `j`, from coefficients ``(..., fields, L, 2 L - 1)``.
 
     Returns:
-        :math:`\langle W^{a \gamma} W^{b \gamma} \rangle`, of shape ``(..., directions, fields, fields)``.
+        :math:`\langle W^{a \gamma} W^{b \gamma} \rangle`, of shape ``(..., directions, fields, fields)``, with the
+        given weights, or those of the whole sphere.
     """
     grid = scheme.grid(j)
     maps = wavelet_maps(scheme, fields, j, grid)
-    weights = np.sqrt(grid.weights / (4 * np.pi)).astype(maps.dtype)
-    maps = maps * weights[:, None]
+    if weights is None:
+        maps = maps * np.sqrt(uniform_weights(grid)).astype(maps.dtype)
+    else:
+        # On a part of the sphere wavelets have a mean, over points and directions.
+        center = mean(maps, weights).mean(axis=-1)[..., None, None, None]
+        maps = (maps - center) * jnp.sqrt(weights).astype(maps.dtype)
     flat = jnp.moveaxis(maps.reshape(*maps.shape[:-2], -1), -3, -2)  # (..., directions, fields, points)
     return jnp.einsum("...ap,...bp->...ab", flat, flat, precision="highest")
 
