@@ -170,6 +170,7 @@ def declared(package):
 UNDECLARED = {
     "core": {"pytest": "the conformance kit, which only tests import"},
     "sphere": {"pillow": "the demonstration, of the group demo", "armillary-evidence": "likewise"},
+    "imaging": {"pillow": "the demonstration, of the group demo"},
 }
 
 

@@ -100,6 +100,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
             "annealed-langevin",
             "diffusion-posterior",
         ),
+        "demo": ("galaxies",),
     },
 }
 

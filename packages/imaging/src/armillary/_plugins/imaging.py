@@ -178,3 +178,13 @@ def armillary_samplers():
         "Independent draws by reverse diffusion that the data guide, DPS or DiffPIR; not exact",
         "Chung H. et al. 2023 (arXiv:2209.14687); Zhu Y. et al. 2023 (arXiv:2305.08995)",
     )
+
+
+@hookimpl
+def armillary_demos():
+    """Demonstrations of armillary.imaging."""
+    yield ComponentSpec(
+        "galaxies",
+        "armillary.imaging._galaxies:demo",
+        "Galaxies of the Hubble Deep Field: wavelets or a trained denoiser?",
+    )
