@@ -159,9 +159,10 @@ def test_a_model_that_gives_nan_elsewhere_is_said():
 def test_temperature_by_held_out_draws():
     samples, log_density = normal(draws=4000)
     found = evidence.from_arrays(samples, log_density).estimate(jax.random.key(0), flow="gaussian")
-    # A Gaussian is fitted all but perfectly: the warmest density has the least variance.
+    # A Gaussian is fitted all but perfectly: of T the effective share of the ratios is (T (2 - T))^(3/2), which is 0.82
+    # at 0.65 and 0.87 at 0.7, and 1 at 1.
     assert found.diagnostics["temperature_by"] == ["validated", "validated"]
-    assert min(found.diagnostics["temperature"]) >= 0.9
+    np.testing.assert_allclose(found.diagnostics["temperature"], [0.7, 0.7])
     few = evidence.from_arrays(*normal(draws=60)).estimate(jax.random.key(0), flow="gaussian")
     assert few.diagnostics["temperature_by"] == ["dimension", "dimension"]
     assert few.diagnostics["temperature"] == [0.6, 0.6]
