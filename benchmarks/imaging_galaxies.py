@@ -18,24 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from armillary import imaging
+from armillary.imaging._galaxies import WAVELETS, best_wavelet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "galaxies"))
 from train import GAP, SPLIT, crops, hubble, psnr
 
-WAVELETS = ("haar", "db2", "db4", "db8", "sym4")
 LEVELS = (0.02, 0.05, 0.1, 0.2)
-
-
-def wavelet(name: str, y: jax.Array, noise: float) -> tuple[float, jax.Array]:
-    """The evidence and the posterior mean at the scale and depth of the largest evidence."""
-    priors = [
-        imaging.L1Wavelet(name, levels, float(scale), shape=y.shape)
-        for levels in (3, 4)
-        for scale in np.geomspace(0.005, 0.3, 12)
-    ]
-    evidences = [float(prior.log_evidence(y, noise)) for prior in priors]
-    best = int(np.argmax(evidences))
-    return evidences[best], priors[best].posterior_mean(y, noise)
 
 
 def main() -> None:
@@ -55,8 +43,8 @@ def main() -> None:
             print(f"crop {crop}, noise {noise}: data {psnr(y, test[crop]):.2f} dB")
             rows = []
             for name in WAVELETS:
-                log_z, mean = wavelet(name, y, noise)
-                rows.append((name, log_z, 0.0, psnr(mean, test[crop]), None))
+                prior, log_z = best_wavelet(name, y, noise)
+                rows.append((name, log_z, 0.0, psnr(prior.posterior_mean(y, noise), test[crop]), None))
             start = time.perf_counter()
             found = imaging.denoising_evidence(jax.random.key(0), network, y, noise, sigma_max=2.0)
             seconds = time.perf_counter() - start

@@ -185,6 +185,24 @@ def test_savage_dickey_far_out(shifted_run):
     assert found.warnings == ()
 
 
+def test_savage_dickey_of_the_only_parameter_in_single_precision():
+    def model(y):
+        w = numpyro.sample("w", dist.Normal(0.0, 2.0))
+        numpyro.sample("y", dist.Normal(w, 1.0).expand([4]).to_event(1), obs=y)
+        numpyro.factor("constant", CONSTANT)
+
+    y = np.array([0.3, 1.2, -0.4, 0.9])
+    posterior = stats.norm(y.sum() / (4 + 1 / 4), 1 / math.sqrt(4 + 1 / 4))
+    exact = posterior.logpdf(0.0) - stats.norm(0, 2).logpdf(0.0)
+    found = evidence.savage_dickey(sample(model, jnp.asarray(y)), {"w": 0.0})
+    assert found.method == "conditional"
+    assert abs(found.log_bayes_factor - exact) < 0.1  # of the rounding, which is said
+    assert [warning.name for warning in found.warnings] == ["rounding"]
+
+
+CONSTANT = 4e5  # whose rounding in single precision is 0.03
+
+
 def test_savage_dickey_where_the_others_would_move(x64):
     """The sum of w and v is known, so that v says what w is, and would be elsewhere at another w."""
 

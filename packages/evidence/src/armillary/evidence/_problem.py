@@ -89,7 +89,7 @@ def from_numpyro(mcmc: Any) -> Problem:
     if getattr(mcmc, "_states", None) is None:
         raise ValueError("mcmc has no samples: call mcmc.run(key, ...) first")
     target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
-    return _of_positions(target, _unconstrained(target, mcmc.get_samples(group_by_chain=True)))
+    return of_draws(target, mcmc.get_samples(group_by_chain=True))
 
 
 def from_arviz(
@@ -145,7 +145,7 @@ def from_arviz(
                 f"tree: the variable {name!r} has shape {drawn[name].shape[2:]} a draw, and the model's site "
                 f"{wanted[name].shape}; are the model's arguments those of the run?"
             )
-    return _of_positions(target, _unconstrained(target, drawn))
+    return of_draws(target, drawn)
 
 
 def from_arrays(
@@ -188,10 +188,10 @@ def from_arrays(
     return problem
 
 
-def _unconstrained(target: Target, drawn: Mapping[str, Any]) -> dict[str, Array]:
-    """The latent sites among draws in their supports, (chain, draw, ...), in the unconstrained space."""
+def of_draws(target: Target, drawn: Mapping[str, Any]) -> Problem:
+    """The problem of draws in their supports, (chain, draw, ...), of which those of the latent sites are taken."""
     sites = {name: jnp.asarray(drawn[name]) for name in target.structure}
-    return jax.jit(jax.vmap(jax.vmap(target.unconstrain)))(sites)
+    return _of_positions(target, jax.jit(jax.vmap(jax.vmap(target.unconstrain)))(sites))
 
 
 def _of_positions(target: Target, positions: Mapping[str, Any]) -> Problem:

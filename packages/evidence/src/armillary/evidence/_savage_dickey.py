@@ -21,8 +21,8 @@ from armillary.core import Target
 
 from . import _chains, _warnings
 from ._architectures import default_architecture
-from ._problem import from_numpyro
-from ._samples import as_matrix, evaluate
+from ._problem import Problem, of_draws
+from ._samples import as_matrix, evaluate, rounding
 from ._train import fit_flows
 
 # Pieces of the chains that are drawn with replacement, and flows fitted to as many such draws of them.
@@ -131,7 +131,10 @@ def savage_dickey(
         raise ValueError(f"values={dict(values)!r}: the prior is zero there, or on the edge of its support")
     x, point = np.concatenate(columns, -1), np.concatenate([u.ravel() for u in at.values()])
     warnings = _warnings.of_convergence(*_chains.convergence(x))
-    found, method = _by_conditional(mcmc, at), "conditional"
+    target = Target.from_numpyro(model, *mcmc._args, **mcmc._kwargs)
+    problem = of_draws(target, samples)
+    warnings += _warnings.of_rounding(rounding(problem.log_density))
+    found, method = _by_conditional(target, problem, at), "conditional"
     if found is None:
         warnings += _of_tail(x, point)
         found, method = _by_flows(jax.random.key(0) if key is None else key, x, point), "flow"
@@ -139,13 +142,12 @@ def savage_dickey(
     return SavageDickey(log_posterior - log_prior, error, log_posterior, log_prior, method, tuple(warnings))
 
 
-def _by_conditional(mcmc: Any, at: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+def _by_conditional(target: Target, problem: Problem, at: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
     """The log-density at a point and its error by Chen's mean, or None where its terms are too uneven."""
-    problem = from_numpyro(mcmc)
     assert problem.log_density_fn is not None
     x = problem.samples
-    structure = Target.from_numpyro(mcmc.sampler.model, *mcmc._args, **mcmc._kwargs).structure
-    fixed = as_matrix({n: at.get(n, np.full(s.shape, np.nan))[None, None] for n, s in structure.items()})[0, 0]
+    sites = target.structure.items()
+    fixed = as_matrix({name: at.get(name, np.full(site.shape, np.nan))[None, None] for name, site in sites})[0, 0]
     free = np.isnan(fixed)
     half = x.shape[1] // 2
     if len(x) * half <= 2 * x.shape[2]:
