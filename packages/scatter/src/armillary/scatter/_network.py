@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -15,8 +15,10 @@ from jaxtyping import Array, Complex, Float
 from armillary.sphere import SHT, ClenshawCurtis, DriscollHealy, GaussLegendre, McEwenWiaux, McEwenWiauxSS, Wavelets
 
 from . import _layers as layers
+from . import _plane_network as plane_network
 from ._check import check_alm, check_integer
 from ._layers import Grid, Scheme
+from ._plane import Plane, check_image, plane_of
 
 GridName = Literal["gl", "mw", "mwss", "dh", "cc"]
 _GRIDS: dict[str, type[Grid]] = {
@@ -26,7 +28,8 @@ _GRIDS: dict[str, type[Grid]] = {
     "dh": DriscollHealy,
     "cc": ClenshawCurtis,
 }
-Path = tuple[int, ...]
+Path = tuple[int, ...] | tuple[tuple[int, int], ...]
+Domain = Literal["sphere", "plane"]
 
 
 class ScatteringEnergy(NamedTuple):
@@ -34,7 +37,7 @@ class ScatteringEnergy(NamedTuple):
 
     Attributes:
         propagated: the integrals of the squares of what has passed so many wavelets, over all paths.
-        scattered: those of the maps of the network.
+        scattered: those of the maps of the network. (Of images: the sums over the pixels.)
     """
 
     propagated: Float[Array, "... layers"]
@@ -54,19 +57,32 @@ class ScatteringNetwork(eqx.Module):
     :math:`\|f\|^2 = \|f \star \phi\|^2 + \sum_j \|f \star \psi_j\|^2`, and a network never adds any; `energy` says how
     much is left. Maps turn with the field, to the accuracy of a sampled modulus, and are stable when it is warped.
 
+    With ``domain="plane"`` it is that of images, with Morlet wavelets: the numbers of kymatio's ``Scattering2D``. As on
+    the sphere a larger j is a smaller scale: a wave of the wavelets of `J`, the smallest, is 8 / 3 pixels long, and
+    each scale before it is twice as large. A wavelet on a path is a pair (scale, direction), for directions are not
+    averaged; kymatio has the same direction, and ``J - j`` for the scale. An image is extended by reflection at its
+    edges. These wavelets do not quite keep energy: the corners of the plane of frequencies lose most of it, and some
+    other frequencies gain up to 3 %.
+
     Args:
-        L: the bandlimit of the field.
+        L: the bandlimit of the field. On the plane, the side of the image in pixels, or (rows, columns).
         depth: the most wavelets on a path.
-        N: the number of directions that a wavelet resolves.
-        J_min: the largest scale. The scaling function keeps degrees below :math:`2^{J_{min}}`: for 0, the mean.
-        grid: of all maps: ``"gl"``, ``"mw"``, ``"mwss"``, ``"dh"`` or ``"cc"``, as of ``Wavelets``.
+        N: the number of directions that a wavelet resolves; 1 by default. On the plane, the number of directions of
+            wavelets over half a circle; 8 by default.
+        J_min: the largest scale. The scaling function keeps degrees below :math:`2^{J_{min}}`: for 0, the mean. On the
+            plane, what varies over more than some :math:`2^{J - J_{min} + 1}` pixels, the distance of two samples of
+            the maps.
+        grid: of all maps: ``"gl"``, ``"mw"``, ``"mwss"``, ``"dh"`` or ``"cc"``, as of ``Wavelets``. Of the sphere.
         multiresolution: every scale has its own bandlimit and grid; otherwise all have `L`, which costs more, and
-            samples moduli more finely.
+            samples moduli more finely. Of the sphere.
+        domain: ``"sphere"`` or ``"plane"``.
 
     Raises:
         ValueError: an argument is out of range; names it, and what is allowed.
 
-    Reference: McEwen J. D., Wallis C. G. R., Mavor-Parker A. N. 2022, ICLR (arXiv:2102.02828).
+    References: McEwen J. D., Wallis C. G. R., Mavor-Parker A. N. 2022, ICLR (arXiv:2102.02828); on the plane, Bruna J.,
+    Mallat S. 2013, IEEE Trans. Pattern Anal. Mach. Intell. 35, 1872, doi:10.1109/TPAMI.2012.230, and Andreux M., Angles
+    T., Exarchakis G. et al. 2020, J. Mach. Learn. Res. 21, 60 (arXiv:1812.11214).
 
     >>> import jax
     >>> from armillary.scatter import ScatteringNetwork
@@ -76,56 +92,78 @@ class ScatteringNetwork(eqx.Module):
     ((), (2,), (3,), (4,), (3, 2), (4, 2), (4, 3))
     >>> net(alm_from_real(jax.random.normal(jax.random.key(0), (5, 256)))).shape
     (5, 7, 4, 7)
+    >>> images = jax.random.normal(jax.random.key(0), (5, 32, 32))
+    >>> ScatteringNetwork(32, depth=2, N=8, J_min=2, domain="plane")(images).shape
+    (5, 217, 4, 4)
     """
 
-    L: int = eqx.field(static=True)
+    L: int | tuple[int, int] = eqx.field(static=True)
     depth: int = eqx.field(static=True)
     N: int = eqx.field(static=True)
     J_min: int = eqx.field(static=True)
     grid: GridName = eqx.field(static=True)
     multiresolution: bool = eqx.field(static=True)
+    domain: Domain = eqx.field(static=True)
 
     def __init__(
         self,
-        L: int,
+        L: int | tuple[int, int],
         depth: int = 2,
-        N: int = 1,
+        N: int | None = None,
         J_min: int = 0,
         grid: GridName = "gl",
         multiresolution: bool = True,
+        domain: Domain = "sphere",
     ) -> None:
+        if domain not in get_args(Domain):
+            raise ValueError(f"domain={domain!r}: 'sphere' or 'plane'")
         if grid not in get_args(GridName):
             raise ValueError(f"grid={grid!r}: one of {', '.join(map(repr, get_args(GridName)))}")
         if multiresolution not in (True, False):
             raise ValueError(f"multiresolution={multiresolution!r}: True or False")
-        # Which checks the others.
-        wavelets = Wavelets(L, N, J_min, grid=grid, multiresolution=multiresolution)
-        degrees = min(wavelets.L, 2 ** (max(wavelets.J_min, 1) + 1))
-        meaning = f"the number of directions of a wavelet, at J_min={J_min} of {degrees} degrees,"
-        check_integer("N", N, 1, degrees, meaning)
-        self.L, self.N, self.J_min = wavelets.L, wavelets.N, wavelets.J_min
-        scales = wavelets.J - wavelets.J_min + 1
+        self.grid, self.multiresolution, self.domain = grid, bool(multiresolution), domain
+        if domain == "plane":
+            if grid != "gl" or not multiresolution:
+                raise ValueError("grid or multiresolution with domain='plane': they are of the sphere; leave them out")
+            plane = plane_of(L, 8 if N is None else N, J_min, "none", fewest=1)
+            self.L, self.N, self.J_min, scales = plane.shape, plane.N, plane.J_min, len(plane.scales)
+        else:
+            # Which checks the others.
+            wavelets = Wavelets(L, 1 if N is None else N, J_min, grid=grid, multiresolution=multiresolution)  # type: ignore[arg-type]
+            degrees = min(wavelets.L, 2 ** (max(wavelets.J_min, 1) + 1))
+            meaning = f"the number of directions of a wavelet, at J_min={J_min} of {degrees} degrees,"
+            check_integer("N", wavelets.N, 1, degrees, meaning)
+            self.L, self.N, self.J_min = wavelets.L, wavelets.N, wavelets.J_min
+            scales = wavelets.J - wavelets.J_min + 1
         meaning = f"the most wavelets on a path of ever larger scales, of which there are {scales},"
         self.depth = check_integer("depth", depth, 0, scales, meaning)
-        self.grid, self.multiresolution = grid, bool(multiresolution)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The scales of the wavelets on each path, the first wavelet's first, in the order of the maps."""
-        return tuple(path for group in _paths(self._scheme, self.depth) for each in group.values() for path in each)
+        """The scales of the wavelets on each path, the first wavelet's first, in the order of the maps.
+
+        On the plane, pairs (scale, direction).
+        """
+        on_plane = self.domain == "plane"
+        found: list[Any] = (
+            plane_network.paths(self._plane, self.depth) if on_plane else _paths(self._scheme, self.depth)
+        )
+        return tuple(path for group in found for each in group.values() for path in each)
 
     @property
-    def scaling_grid(self) -> Grid:
-        """The grid of the maps."""
+    def scaling_grid(self) -> Grid | tuple[int, int]:
+        """The grid of the maps; on the plane, their shape."""
+        if self.domain == "plane":
+            return plane_network.map_shape(self._plane)
         return _GRIDS[self.grid](_scaling(self._scheme).size)
 
     def __call__(
-        self, alm: Complex[Array, "... L 2*L-1"], *, key: Array | None = None
+        self, alm: Complex[Array, "... L 2*L-1"] | Float[Array, "... rows columns"], *, key: Array | None = None
     ) -> Float[Array, "... paths rings longitudes"]:
         """The maps of all paths.
 
         Args:
-            alm: harmonic coefficients of a real field; leading axes are a batch.
+            alm: harmonic coefficients of a real field; on the plane, the image itself. Leading axes are a batch.
             key: not used; layers of Equinox take one.
 
         Returns:
@@ -134,15 +172,28 @@ class ScatteringNetwork(eqx.Module):
         Raises:
             ValueError: `alm` has another shape or type, is of a complex field, or needs x64 where it is off.
         """
-        return _run(self._scheme, self.depth, self.grid, check_alm("alm", alm, self.L))[0]
+        return self._run(alm)[0]
 
-    def energy(self, alm: Complex[Array, "... L 2*L-1"]) -> ScatteringEnergy:
+    def energy(self, alm: Complex[Array, "... L 2*L-1"] | Float[Array, "... rows columns"]) -> ScatteringEnergy:
         """How the energy of a field goes through the network. See `__call__`."""
-        return _run(self._scheme, self.depth, self.grid, check_alm("alm", alm, self.L))[1]
+        return self._run(alm)[1]
+
+    def _run(self, field: Any) -> tuple[Array, ScatteringEnergy]:
+        if self.domain == "plane":
+            plane = self._plane
+            maps, *energies = plane_network.run(plane, self.depth, check_image("alm", field, plane.shape))
+            return maps, ScatteringEnergy(*energies)
+        return _run(self._scheme, self.depth, self.grid, check_alm("alm", field, self._scheme.L))
 
     @property
     def _scheme(self) -> Scheme:
+        assert isinstance(self.L, int)
         return Scheme(self.L, self.N, self.J_min, "full", 1.0, False, "auto", self.multiresolution)
+
+    @property
+    def _plane(self) -> Plane:
+        assert isinstance(self.L, tuple)
+        return Plane(self.L, self.N, self.J_min)
 
 
 def _scaling(scheme: Scheme) -> np.ndarray:
