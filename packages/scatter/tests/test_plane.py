@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from armillary.scatter import ScatteringNetwork
+from armillary.scatter import ScatteringCovariance, ScatteringNetwork
 from armillary.scatter._plane import scaling, smallest_scale, wavelets
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -114,3 +114,114 @@ def test_network_errors():
             net(f)
     with jax.enable_x64(False), pytest.raises(ValueError, match="alm is float64"):
         net(np.zeros((16, 16)))
+
+
+def by_definition(cov, f):
+    """Every coefficient of the directional statistics by its label, from wavelet coefficients of both layers."""
+    scales = range(cov.J_min, cov.J + 1)
+    psi = dict(zip(scales, wavelets(f.shape, cov.N, tuple(2 ** (cov.J - j) for j in scales)), strict=True))
+
+    def wavelet(x, j, g):
+        return np.fft.ifft2(np.fft.fft2(x) * psi[j][g])
+
+    modulus = {(j, g): abs(wavelet(f, j, g)) for j in scales for g in range(cov.N)}
+
+    def value(label):
+        group, waves = label.group, list(zip(label.scales, label.directions, strict=True))
+        if group in ("mean", "variance"):
+            return f.mean() if group == "mean" else f.var()
+        if group in ("s1", "s2"):
+            return (modulus[waves[0]] ** int(group[1])).mean()
+        fields = [f, modulus[waves[1]]] if group.startswith("s3") else [modulus[waves[1]], modulus[waves[2]]]
+        product = (wavelet(fields[0], *waves[0]) * wavelet(fields[1], *waves[0]).conj()).mean()
+        return product.imag if group.endswith("imaginary") else product.real
+
+    return value
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (24, 17)])
+def test_covariances_by_definition(shape):
+    f = 1 + image(shape) ** 3
+    cov = ScatteringCovariance(shape, N=3, J_min=1, isotropic=False, domain="plane")
+    s = cov(f)
+    value = by_definition(cov, f)
+    wanted = [value(label) for label in s.labels()]
+    assert len(set(s.labels())) == len(wanted)
+    np.testing.assert_allclose(s.ravel(), wanted, rtol=1e-12, atol=1e-14)
+    assert s.labels()[-1].group == "s4 imaginary"
+    assert float(abs(s.s4[len(s.s4) // 2 + 20 :]).max()) > 1e-4  # imaginary parts there are
+
+    # Divided by the power of a reference.
+    goal = image(shape, 1)
+    power = {label[1:]: by_definition(cov, goal)(label) for label in s.labels() if label.group == "s2"}
+    divided = ScatteringCovariance(shape, N=3, J_min=1, isotropic=False, reference=goal, domain="plane")(f)
+    whole = dict(zip(s.labels(), wanted, strict=True))
+    for label, x in zip(divided.labels(), divided.ravel().tolist(), strict=True):
+        waves = [((j,), (g,)) for j, g in zip(label.scales, label.directions, strict=True)]
+        kind = label.group[:2]
+        by = {"s1": waves[:1], "s2": 2 * waves[:1], "s3": waves, "s4": waves[1:]}.get(kind, [])
+        assert x == pytest.approx(whole[label] / math.sqrt(math.prod(power[w] for w in by)), rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("isotropic", [True, "relative"])
+def test_means_over_directions(isotropic):
+    shape, N = (16, 16), 3
+    f = image(shape) ** 3
+    each = ScatteringCovariance(shape, N, 1, isotropic=False, domain="plane")(f)
+    whole = dict(zip(each.labels(), np.asarray(each.ravel()).tolist(), strict=True))
+    s = ScatteringCovariance(shape, N, 1, isotropic=isotropic, domain="plane")(f)
+    for label, x in zip(s.labels(), s.ravel().tolist(), strict=True):
+        count = len(label.scales)
+        if isotropic is True or count < 2:
+            directions = itertools.product(range(N), repeat=count)
+        else:
+            directions = [(r, *((r + g) % N for g in label.directions)) for r in range(N)]
+        values = []
+        for at in directions:
+            scales, at = label.scales, tuple(at)
+            if count == 3 and (scales[1], at[1]) > (scales[2], at[2]):  # each pair once
+                scales, at = (scales[0], scales[2], scales[1]), (at[0], at[2], at[1])
+            values.append(whole[label._replace(scales=scales, directions=at)])
+        assert x == pytest.approx(np.mean(values), rel=1e-11, abs=1e-13), label
+    # Turning the image by a right angle turns directions, two of four of them into each other.
+    cov = ScatteringCovariance(shape, 4, 1, isotropic, reference=f, domain="plane")
+    np.testing.assert_allclose(cov(np.rot90(f)).ravel(), cov(f).ravel(), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(cov(np.roll(f, (3, 5), (0, 1))).ravel(), cov(f).ravel(), rtol=1e-10, atol=1e-11)
+
+
+def test_covariances_derivatives_batches_and_types():
+    cov = ScatteringCovariance(8, 2, 0, isotropic=False, domain="plane")
+    f = image((2, 8, 8)) ** 3
+    function = jax.jit(lambda x: cov(x).ravel())
+    np.testing.assert_allclose(function(f), cov(f).ravel(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(jax.vmap(function)(f), function(f), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose([function(x) for x in f], function(f), rtol=1e-12, atol=1e-14)
+    check_grads(function, (f[0],), order=1, modes=["rev"], eps=1e-6, atol=1e-5, rtol=1e-5)
+    assert np.isfinite(jax.grad(lambda x: function(x).sum())(jnp.zeros((8, 8)))).all()
+    goal = image((64, 64)) ** 3
+    double = ScatteringCovariance(64, domain="plane", reference=goal)(goal)
+    with jax.enable_x64(False):
+        goal = goal.astype(np.float32)
+        single = ScatteringCovariance(64, domain="plane", reference=goal)(goal)
+        assert single.s4.dtype == np.float32
+    for group, x in single.groups().items():
+        np.testing.assert_allclose(x, double.groups()[group], atol=1e-5 * abs(double.groups()[group]).max())
+
+
+def test_covariance_errors():
+    f = image((16, 16))
+    waves = np.sin(2 * np.pi * np.arange(16) / 16)[:, None] * np.ones(16)
+    for kwargs, message in [
+        ({"domain": "disc"}, "domain='disc': 'sphere' or 'plane'"),
+        ({"L": 3}, "L=3: with domain='plane'"),
+        ({"J_min": 3}, "J_min=3: .* from 0 to 2"),
+        ({"compat": "s2scat"}, "compat, mask or backend with domain='plane'"),
+        ({"oversample": 2}, "oversample, compat"),
+        ({"isotropic": "no"}, "isotropic='no'"),
+        ({"reference": f[:8]}, r"reference has shape \(8, 16\)"),
+        ({"reference": f[None]}, r"reference has shape \(1, 16, 16\): one field"),
+        ({"reference": 0 * f + 1}, "reference has no power at scale 0, some 0.75 waves across"),
+        ({"reference": waves, "isotropic": False}, "reference has no power at scale 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ScatteringCovariance(**{"L": 16, "domain": "plane", **kwargs})

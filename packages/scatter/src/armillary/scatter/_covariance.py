@@ -14,13 +14,18 @@ from jaxtyping import Array, Complex, Float
 
 from armillary.sphere import SHT, GaussLegendre
 
+from . import _kernels
 from . import _layers as layers
+from . import _plane_covariance as plane_covariance
 from ._check import check_alm, check_integer
 from ._layers import Scheme
 from ._mask import Weights, weights_of
+from ._plane import Plane, check_image, plane_of
 from ._statistics import Layout, Reduction, ScatteringStatistics
 
 Backend = Literal["auto", "jax", "table", "pallas", "ducc"]
+Domain = Literal["sphere", "plane"]
+Kernels = tuple[tuple[Array, ...], ...]
 _REDUCTIONS: dict[Any, Reduction] = {False: "none", True: "full", "relative": "relative"}
 
 
@@ -60,22 +65,32 @@ class ScatteringCovariance(eqx.Module):
     layer. The field is that of the whole sphere, so that wavelets near the edge see what is beyond it: set it to 0
     there, or better something smooth.
 
+    With ``domain="plane"`` the field is an image, which is taken to be periodic: make one that is not smooth across its
+    edges so, by a window that falls to 0 there or by its mirror images. Wavelets are the Morlet wavelets of
+    `ScatteringNetwork` on the plane, at all pixels. They are complex, and S3 and S4 are covariances with the complex
+    conjugate of the second factor: their real parts, and with ``isotropic=False`` imaginary ones too, which follow all
+    real ones, and are labelled ``"s3 imaginary"`` and ``"s4 imaginary"``. (A mean over a whole turn has none.)
+
     A `ScatteringCovariance` is a pytree, whose arrays are the power of the reference and the weights of the mask.
 
     Args:
-        L: the bandlimit of the field.
-        N: the number of directions that a wavelet resolves; there are ``2 N - 1`` directions.
-        J_min: the largest scale, of degrees from :math:`2^{J_{min} - 1}` to :math:`2^{J_{min} + 1}`.
+        L: the bandlimit of the field. On the plane, the side of the image in pixels, or (rows, columns).
+        N: the number of directions that a wavelet resolves; there are ``2 N - 1`` directions; 3 by default. On the
+            plane, the number of directions over half a circle; 4 by default.
+        J_min: the largest scale, of degrees from :math:`2^{J_{min} - 1}` to :math:`2^{J_{min} + 1}`. On the plane a
+            wavelet has some :math:`\tfrac34 2^j` waves across the shorter side.
         isotropic: what is done to directions: see above.
-        oversample: how much finer than the wavelet's own the grid is on which a modulus is taken.
-        reference: harmonic coefficients ``(L, 2 L - 1)`` of the field by whose power coefficients are divided; with
-            none, they are in units of the field.
+        oversample: how much finer than the wavelet's own the grid is on which a modulus is taken. Of the sphere, as
+            `compat`, `mask` and `backend`.
+        reference: harmonic coefficients ``(L, 2 L - 1)`` of the field by whose power coefficients are divided, or the
+            image; with none, they are in units of the field.
         compat: ``"s2scat"`` for the numbers of s2scat 0.0.3: its integrals for the filters, S3 and S4 with no factor
             :math:`1 / 4 \pi` and every pair in both orders, divided by the power of scale :math:`j_1` at the directions
             of all, and ``isotropic=True`` their plain sum.
         mask: the weight of each point in a mean, of 0 or more, a map on ``GaussLegendre(L)``; on the grids of larger
             scales it is interpolated.
         backend: of the transforms: see ``armillary.sphere.SHT``. ``"table"`` is the fastest up to some L = 256.
+        domain: ``"sphere"`` or ``"plane"``.
 
     Raises:
         ValueError: an argument is out of range; `L` has fewer than two scales from `J_min`; or a scale of the reference
@@ -94,35 +109,52 @@ class ScatteringCovariance(eqx.Module):
     ((3,), (4,))
     >>> bool(abs(s.s2 - 1).max() < 1e-5)
     True
+    >>> images = jax.random.normal(jax.random.key(0), (5, 32, 32))
+    >>> ScatteringCovariance(32, N=4, J_min=1, domain="plane")(images).s4.shape
+    (5, 10)
     """
 
-    L: int = eqx.field(static=True)
+    L: Any = eqx.field(static=True)  # int, or (rows, columns)
     N: int = eqx.field(static=True)
     J_min: int = eqx.field(static=True)
     isotropic: bool | Literal["relative"] = eqx.field(static=True)
     oversample: float = eqx.field(static=True)
     compat: Literal["s2scat"] | None = eqx.field(static=True)
     backend: Backend = eqx.field(static=True)
+    domain: Domain = eqx.field(static=True)
     power: Float[Array, " scales"] | None
     weights: Weights | None
 
     def __init__(
         self,
-        L: int,
-        N: int = 3,
+        L: int | tuple[int, int],
+        N: int | None = None,
         J_min: int = 0,
         isotropic: bool | Literal["relative"] = True,
         oversample: float = 1,
-        reference: Complex[Array, "L 2*L-1"] | None = None,
+        reference: Complex[Array, "L 2*L-1"] | Float[Array, "rows columns"] | None = None,
         compat: Literal["s2scat"] | None = None,
         mask: Float[Array, "rings longitudes"] | None = None,
         backend: Backend = "auto",
+        domain: Domain = "sphere",
     ) -> None:
-        self.L = check_integer("L", L, 4, None, "the bandlimit of the field, which has two scales or more,")
-        if compat not in (None, "s2scat"):
-            raise ValueError(f"compat={compat!r}: None, or 's2scat'")
+        if domain not in get_args(Domain):
+            raise ValueError(f"domain={domain!r}: 'sphere' or 'plane'")
         if isotropic not in (True, False, "relative"):
             raise ValueError(f"isotropic={isotropic!r}: True, False or 'relative'")
+        self.isotropic, self.compat, self.backend, self.domain = isotropic, compat, backend, domain
+        if domain == "plane":
+            if oversample != 1 or compat is not None or mask is not None or backend != "auto":
+                raise ValueError(
+                    "oversample, compat, mask or backend with domain='plane': they are of the sphere; leave them out"
+                )
+            plane = plane_of(L, 4 if N is None else N, J_min, _REDUCTIONS[isotropic], fewest=2)
+            self.L, self.N, self.J_min, self.oversample, self.weights = plane.shape, plane.N, plane.J_min, 1.0, None
+            self.power = None if reference is None else self._power_of(reference)
+            return
+        size = check_integer("L", L, 4, None, "the bandlimit of the field, which has two scales or more,")
+        if compat not in (None, "s2scat"):
+            raise ValueError(f"compat={compat!r}: None, or 's2scat'")
         if compat and isotropic == "relative":
             raise ValueError("isotropic='relative' with compat='s2scat', which has no such thing: True or False")
         number = isinstance(oversample, (int, float)) and not isinstance(oversample, bool)
@@ -134,31 +166,35 @@ class ScatteringCovariance(eqx.Module):
             raise ValueError("mask with compat='s2scat', which has none")
         if backend not in get_args(Backend):
             raise ValueError(f"backend={backend!r}: one of {', '.join(map(repr, get_args(Backend)))}")
-        last = Scheme(self.L, 1, 0, "full", 1.0, compat is not None, backend).J - 1
-        meaning = f"the largest scale, with another before the smallest, {last + 1} at L={self.L},"
+        last = Scheme(size, 1, 0, "full", 1.0, compat is not None, backend).J - 1
+        meaning = f"the largest scale, with another before the smallest, {last + 1} at L={size},"
         self.J_min = check_integer("J_min", J_min, 0, last, meaning)
-        degrees = min(self.L, 2 ** (max(self.J_min, 1) + 1))
+        degrees = min(size, 2 ** (max(self.J_min, 1) + 1))
         meaning = f"the number of directions of a wavelet, at J_min={self.J_min} of {degrees} degrees,"
-        self.N = check_integer("N", N, 1, degrees, meaning)
-        self.isotropic, self.oversample, self.compat, self.backend = isotropic, float(oversample), compat, backend
+        self.N = check_integer("N", 3 if N is None else N, 1, degrees, meaning)
+        self.L, self.oversample = size, float(oversample)
         self.weights = None if mask is None else weights_of(self._scheme, mask)
         self.power = None if reference is None else self._power_of(reference)
 
     @property
     def J(self) -> int:
         """The smallest scale."""
-        return self._scheme.J
+        return self._plane.J if self.domain == "plane" else self._scheme.J
+
+    @property
+    def _plane(self) -> Plane:
+        return Plane(self.L, self.N, self.J_min, _REDUCTIONS[self.isotropic])
 
     @property
     def _scheme(self) -> Scheme:
         reduction = _REDUCTIONS[self.isotropic]
         return Scheme(self.L, self.N, self.J_min, reduction, self.oversample, self.compat is not None, self.backend)
 
-    def __call__(self, alm: Complex[Array, "... L 2*L-1"]) -> ScatteringStatistics:
+    def __call__(self, alm: Complex[Array, "... L 2*L-1"] | Float[Array, "... rows columns"]) -> ScatteringStatistics:
         """The statistics of a field.
 
         Args:
-            alm: harmonic coefficients of a real field; leading axes are a batch.
+            alm: harmonic coefficients of a real field; on the plane, the image itself. Leading axes are a batch.
 
         Returns:
             Its statistics, in the precision of `alm`.
@@ -166,15 +202,25 @@ class ScatteringCovariance(eqx.Module):
         Raises:
             ValueError: `alm` has another shape or type, is of a complex field, or needs x64 where it is off.
         """
-        return _statistics(self._scheme, self.power, self.weights, check_alm("alm", alm, self.L))
+        return self._statistics(self.power, self._check("alm", alm))
+
+    def _check(self, name: str, field: Any) -> Array:
+        if self.domain == "plane":
+            return check_image(name, field, self._plane.shape)
+        return check_alm(name, field, self._scheme.L)
+
+    def _statistics(self, power: Array | None, field: Array) -> ScatteringStatistics:
+        if self.domain == "plane":
+            return plane_covariance.statistics(self._plane, power, field)
+        return _statistics(self._scheme, power, self.weights, field)
 
     def _power_of(self, reference: Any) -> Array:
         if isinstance(reference, jax.core.Tracer):
             raise ValueError("reference is traced: make the ScatteringCovariance outside of jit, of a known field")
-        alm = check_alm("reference", reference, self.L)
-        if alm.ndim > 2:
-            raise ValueError(f"reference has shape {alm.shape}: one field, ({self.L}, {2 * self.L - 1})")
-        s2 = _statistics(self._scheme, None, self.weights, alm).s2
+        field = self._check("reference", reference)
+        if field.ndim > 2:
+            raise ValueError(f"reference has shape {field.shape}: one field, {field.shape[-2:]}")
+        s2 = self._statistics(None, field).s2
         check_power("reference", self, s2)
         return s2
 
@@ -183,21 +229,28 @@ def check_power(name: str, cov: ScatteringCovariance, s2: Array) -> None:
     """`ValueError` if a scale of the field called `name`, of these S2, has no more power than rounding gives it."""
     values = np.asarray(s2)
     floor = (1e3 * np.finfo(values.dtype).eps) ** 2 * values.max()
-    for (j, _), power in zip(cov._scheme.layout.first.tolist(), values.tolist(), strict=True):
+    on_plane = cov.domain == "plane"
+    layout = plane_covariance.layout(cov._plane) if on_plane else cov._scheme.layout
+    for (j, _), power in zip(layout.first.tolist(), values.tolist(), strict=True):
         if not power > floor:
-            low, high = math.floor(2.0 ** (j - 1)) + 1, min(2 ** (j + 1), cov.L) - 1
+            if on_plane:
+                where = f"some {3 * 2**j / 4:g} waves across"
+            else:
+                where = f"degrees {math.floor(2.0 ** (j - 1)) + 1} to {min(2 ** (j + 1), cov._scheme.L) - 1}"
             raise ValueError(
-                f"{name} has no power at scale {j}, degrees {low} to {high}, by which coefficients would be divided: "
-                "raise J_min if it is the largest, or pass another field"
+                f"{name} has no power at scale {j}, {where}, by which coefficients would be divided: raise J_min if it "
+                "is the largest, or pass another field"
             )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _statistics(scheme: Scheme, power: Array | None, weights: Weights | None, alm: Array) -> ScatteringStatistics:
+def _statistics(
+    scheme: Scheme, power: Array | None, weights: Weights | None, kernels: Kernels | None, alm: Array
+) -> ScatteringStatistics:
     alm = (alm + layers.flip(alm)) / 2
     mean, variance = _moments(scheme, alm) if weights is None else _masked_moments(scheme, weights, alm)
     s1, s2, moduli = _first_layer(scheme, weights, alm)
-    s3, s4 = _second_layer(scheme, weights, alm, moduli)
+    s3, s4 = _second_layer(scheme, weights, kernels, alm, moduli)
     if scheme.s2scat:
         s3, s4 = 4 * np.pi * s3, 4 * np.pi * s4
     s = ScatteringStatistics(mean, variance, s1, s2, s3, s4, scheme.layout)
@@ -247,7 +300,9 @@ def _first_layer(scheme: Scheme, weights: Weights | None, alm: Array) -> tuple[A
     return jnp.concatenate(s1, axis=-1), jnp.concatenate(s2, axis=-1), moduli
 
 
-def _second_layer(scheme: Scheme, weights: Weights | None, alm: Array, moduli: list[Array]) -> tuple[Array, Array]:
+def _second_layer(
+    scheme: Scheme, weights: Weights | None, kernels: Kernels | None, alm: Array, moduli: list[Array]
+) -> tuple[Array, Array]:
     s3, s4 = [], []
     for j1 in range(scheme.J_min, scheme.J):
         L = scheme.bandlimit(j1)
@@ -257,6 +312,8 @@ def _second_layer(scheme: Scheme, weights: Weights | None, alm: Array, moduli: l
         averaged = scheme.reduction == "full" and not scheme.s2scat
         if averaged and weights is None:
             products = layers.mean_products(scheme, fields, j1)[..., None, :, :]
+        elif kernels is not None:
+            products = _kernels.directional_products(scheme, fields, j1, kernels[j1 - scheme.J_min])
         else:
             over = None if weights is None else weights.products[j1 - scheme.J_min]
             products = layers.directional_products(scheme, fields, j1, over)
