@@ -23,6 +23,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from numpyro.diagnostics import effective_sample_size
 from scipy.optimize import minimize_scalar
 
@@ -84,6 +85,11 @@ def exact(prior: imaging.L1Wavelet, y: np.ndarray, sigma: float) -> tuple[float,
         mean = w * (d - mu * sigma**2) + (1 - w) * (d + mu * sigma**2)
         # The normaliser of the likelihood cancels that of the integral over a coefficient.
         return float(np.sum(both + math.log(mu / 2))), np.asarray(dwt.inverse(jnp.asarray(mean)))
+
+
+def near(prior: imaging.L1Wavelet, y: np.ndarray, sigma: float) -> dist.Distribution:
+    """A density to start tempering from: as wide as the noise, about the image with its coefficients shrunk."""
+    return dist.Normal(prior.prox(jnp.asarray(y, jnp.float32), sigma**2), sigma).to_event(2)
 
 
 def gradients() -> Iterator[str]:
@@ -205,7 +211,7 @@ def wavelets() -> Iterator[str]:
         target = denoising(prior, y, sigma)
         name = f"{size} x {size}, db2, scale {float(prior.scale):.3f}"
         for route, settings in (
-            (imaging.tempered_evidence, {"num_inner_steps": 60}),
+            (imaging.tempered_evidence, {"num_inner_steps": 60, "reference": near(prior, y, sigma)}),
             (imaging.proximal_nested_sampling, nested),
         ):
             means = []
@@ -233,13 +239,66 @@ def ranking() -> Iterator[str]:
             imaging.tempered_evidence,
             jax.random.key(0),
             denoising(prior, y, sigma),
-            num_particles=100,
-            num_inner_steps=30,
+            reference=near(prior, y, sigma),
+            num_particles=200,
+            num_inner_steps=60,
         )
         estimates[name] = found.log_z
         yield row(name, truths[name], found, seconds)
     same = sorted(truths, key=truths.__getitem__) == sorted(estimates, key=estimates.__getitem__)
     yield f"order of the estimates is that of the closed forms: {same}"
+
+
+def coverage() -> Iterator[str]:
+    """Truths drawn from the prior, blurred and noisy, and how often intervals of 90 % hold their pixels."""
+    shape, sigma, repetitions, kept = (16, 16), 0.2, 100, 1000
+    prior = imaging.L1Wavelet("db2", 2, 0.5, shape=shape)
+    blur = imaging.Blur(jnp.outer(w := jnp.array([1, 2, 1]) / 4, w), shape)
+    truth = prior.sample(jax.random.key(0), (repetitions,))
+    data = jax.vmap(blur)(truth) + sigma * jax.random.normal(jax.random.key(1), truth.shape)
+    constant = 1 / sigma**2  # the kernel sums to 1, so that the blur has norm 1
+    yield f"{repetitions} truths of {shape[0]} x {shape[1]} pixels from L1Wavelet db2, blurred, noise {sigma}"
+    yield f"{'sampler':12s} {'held':>7s} {'error':>7s} {'accepted':>9s} {'s':>7s}   (bar 0.87 to 0.93)"
+
+    def algorithm(name: str, y: jax.Array):
+        def log_likelihood(x):
+            return -0.5 * jnp.sum((y - blur(x)) ** 2) / sigma**2
+
+        match name:
+            case "px_mala":
+                return imaging.px_mala(log_likelihood, prior.prox, prior.log_prob, 0.012)
+            case "myula":
+                return imaging.myula(log_likelihood, prior.prox, smoothing=0.01, lipschitz=constant)
+            case "skrock":
+                return imaging.skrock(
+                    log_likelihood, num_stages=5, step_size=0.1, prox=prior.prox, smoothing=0.01, lipschitz=constant
+                )
+            case "split_gibbs":
+                return imaging.split_gibbs(log_likelihood, prior.prox, rho=0.1, num_krylov=20)
+
+    for name, burn, thin in (("px_mala", 3000, 15), ("myula", 3000, 15), ("skrock", 1000, 4), ("split_gibbs", 500, 2)):
+
+        def intervals(key, y, name=name, burn=burn, thin=thin):
+            kernel = algorithm(name, y)
+
+            def step(state, key):
+                state, info = kernel.step(key, state)
+                return state, getattr(info, "acceptance_rate", jnp.ones(()))
+
+            def draw(state, key):
+                state, rates = jax.lax.scan(step, state, jax.random.split(key, thin))
+                return state, (state.position, rates.mean())
+
+            first, second = jax.random.split(key)
+            state, _ = jax.lax.scan(step, kernel.init(y), jax.random.split(first, burn))
+            draws, rates = jax.lax.scan(draw, state, jax.random.split(second, kept))[1]
+            return *imaging.credible_interval(draws, 0.9), rates.mean()
+
+        keys = jax.random.split(jax.random.key(2), repetitions)
+        run = jax.jit(jax.vmap(intervals)).lower(keys, data).compile()
+        (low, high, rate), seconds = timed(lambda run=run, keys=keys: jax.block_until_ready(run(keys, data)))
+        found = imaging.coverage_test(low, high, truth, 0.9)
+        yield f"{name:12s} {float(found.fraction):7.3f} {float(found.error):7.3f} {rate.mean():9.2f} {seconds:7.1f}"
 
 
 def throughput() -> Iterator[str]:
@@ -311,6 +370,7 @@ CASES = {
     "gaussian-1000": gaussian_1000,
     "wavelets": wavelets,
     "ranking": ranking,
+    "coverage": coverage,
     "throughput": throughput,
 }
 

@@ -109,6 +109,38 @@ def test_the_error_of_the_evidence_is_its_scatter(route):
     assert 0.4 < off.std(ddof=1) / error < 1.7
 
 
+def test_tempering_from_a_density_near_the_posterior():
+    target, mean, log_z = sparse((4, 4), 0.1, 0.7)
+    y = mean  # the noise hardly moves it, and the reference need not be centred on the data
+    reference = dist.Normal(jnp.asarray(y, jnp.float32), 0.2).to_event(1)
+    near = TEMPERED(jax.random.key(1), target, reference=reference)
+    far = TEMPERED(jax.random.key(1), target)
+    for found in (near, far):
+        assert found.status == "converged"
+        assert abs(found.log_z - log_z) < 3 * found.log_z_err
+        assert np.sqrt(np.mean((found.mean - mean) ** 2)) < 0.05
+    assert near.diagnostics["temperatures"] < 0.6 * far.diagnostics["temperatures"]
+    assert near.log_z_err < 0.6 * far.log_z_err
+    assert near.information == pytest.approx(far.information, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (dist.Normal(0.0, 1.0).expand((16,)), r"batch shape \(16,\) and event shape \(\): expected no batch"),
+        (
+            dist.Normal(0.0, 1.0).expand((4,)).to_event(1),
+            r"shape \(4,\): expected no batch and the event \(16,\)",
+        ),
+        ({"x": dist.Normal(0.0, 1.0)}, "expected a numpyro distribution for each array"),
+        (jnp.zeros(16), "expected a numpyro distribution for each array of a position"),
+    ],
+)
+def test_a_reference_that_is_not_like_a_position(reference, message):
+    with pytest.raises(ValueError, match=message):
+        tempered_evidence(jax.random.key(0), sparse((4, 4), 0.1, 0.7)[0], reference=reference)
+
+
 def test_tempering_whose_moves_do_not_mix_is_refused():
     # One move at each temperature, of a prior far from the posterior: families die out, and the weights do not know.
     found = tempered_evidence(jax.random.key(0), sparse((4, 4), 0.02, 0.2)[0], num_particles=200, num_inner_steps=1)
