@@ -14,7 +14,6 @@ from jaxtyping import Array, Complex, Float
 
 from armillary.sphere import SHT, GaussLegendre
 
-from . import _kernels
 from . import _layers as layers
 from . import _plane_covariance as plane_covariance
 from ._check import check_alm, check_integer
@@ -25,7 +24,6 @@ from ._statistics import Layout, Reduction, ScatteringStatistics
 
 Backend = Literal["auto", "jax", "table", "pallas", "ducc"]
 Domain = Literal["sphere", "plane"]
-Kernels = tuple[tuple[Array, ...], ...]
 _REDUCTIONS: dict[Any, Reduction] = {False: "none", True: "full", "relative": "relative"}
 
 
@@ -244,13 +242,11 @@ def check_power(name: str, cov: ScatteringCovariance, s2: Array) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _statistics(
-    scheme: Scheme, power: Array | None, weights: Weights | None, kernels: Kernels | None, alm: Array
-) -> ScatteringStatistics:
+def _statistics(scheme: Scheme, power: Array | None, weights: Weights | None, alm: Array) -> ScatteringStatistics:
     alm = (alm + layers.flip(alm)) / 2
     mean, variance = _moments(scheme, alm) if weights is None else _masked_moments(scheme, weights, alm)
     s1, s2, moduli = _first_layer(scheme, weights, alm)
-    s3, s4 = _second_layer(scheme, weights, kernels, alm, moduli)
+    s3, s4 = _second_layer(scheme, weights, alm, moduli)
     if scheme.s2scat:
         s3, s4 = 4 * np.pi * s3, 4 * np.pi * s4
     s = ScatteringStatistics(mean, variance, s1, s2, s3, s4, scheme.layout)
@@ -300,9 +296,7 @@ def _first_layer(scheme: Scheme, weights: Weights | None, alm: Array) -> tuple[A
     return jnp.concatenate(s1, axis=-1), jnp.concatenate(s2, axis=-1), moduli
 
 
-def _second_layer(
-    scheme: Scheme, weights: Weights | None, kernels: Kernels | None, alm: Array, moduli: list[Array]
-) -> tuple[Array, Array]:
+def _second_layer(scheme: Scheme, weights: Weights | None, alm: Array, moduli: list[Array]) -> tuple[Array, Array]:
     s3, s4 = [], []
     for j1 in range(scheme.J_min, scheme.J):
         L = scheme.bandlimit(j1)
@@ -312,8 +306,6 @@ def _second_layer(
         averaged = scheme.reduction == "full" and not scheme.s2scat
         if averaged and weights is None:
             products = layers.mean_products(scheme, fields, j1)[..., None, :, :]
-        elif kernels is not None:
-            products = _kernels.directional_products(scheme, fields, j1, kernels[j1 - scheme.J_min])
         else:
             over = None if weights is None else weights.products[j1 - scheme.J_min]
             products = layers.directional_products(scheme, fields, j1, over)
