@@ -159,10 +159,20 @@ def mean_products(scheme: Scheme, fields: Array, j: int) -> Array:
     By Parseval's identity on the rotation group, :math:`\frac{1}{8 \pi^2} \mathrm{Re} \sum_{lm} \kappa_j(l)^2 a_{lm}
     b_{lm}^*`, whatever the directional part of the wavelet.
     """
+    return gram(weighted(scheme, fields, j))
+
+
+def weighted(scheme: Scheme, fields: Array, j: int) -> Array:
+    """Coefficients ``(..., fields, L, orders)`` whose products add up to the mean of `directional_products`."""
     L = scheme.bandlimit(j)
     half = cut(fields, L)[..., L - 1 :]  # the orders below 0 add as much as those above
     square = scheme.kappa[j - scheme.J_min, :L, None] ** 2 / (8 * np.pi**2) * np.where(np.arange(L), 2, 1)
-    half = half * np.sqrt(square).astype(half.real.dtype)
+    inside = np.arange(L) <= np.arange(L)[:, None]
+    return half * np.where(inside, np.sqrt(square), 0).astype(half.real.dtype)
+
+
+def gram(half: Array) -> Array:
+    """Sums of products of fields, ``(..., fields, fields)``."""
     flat = half.reshape(*half.shape[:-2], -1)
     flat = jnp.concatenate([flat.real, flat.imag], axis=-1)
     return jnp.einsum("...ap,...bp->...ab", flat, flat, precision="highest")
