@@ -348,7 +348,6 @@ def proxnest(y: np.ndarray, sigma: float, num_steps: int) -> float:
         samplesD=(num_steps - burn - 10 * live),
         thinning=10,
         delta=delta,
-        lamb=5 * delta,
         burn=burn,
         sigma=sigma,
     )

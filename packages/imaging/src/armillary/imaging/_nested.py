@@ -28,6 +28,7 @@ from . import _px_mala, _steps
 from ._check import check_count, check_fraction, check_positive
 from ._image_evidence import ImageEvidence, refused
 from ._moments import Moments, add, effective_size, standard_deviation
+from ._nested_published import published_nested_sampling
 
 # How many random sequences of prior volumes the error of the evidence is estimated from.
 _VOLUME_PATHS = 64
@@ -202,6 +203,8 @@ def proximal_nested_sampling(
     target_acceptance_rate: float = 0.3,
     tolerance: float = 1e-3,
     max_compression: float | None = None,
+    proxnest_compat: bool = False,
+    step_size: float | None = None,
 ) -> ImageEvidence:
     r"""The evidence and the posterior moments of a target, by nested sampling with proximal moves.
 
@@ -233,6 +236,12 @@ def proximal_nested_sampling(
         tolerance: the run ends when the live points hold less than this fraction of the evidence.
         max_compression: the run is given up, and its result refused, when the prior volume has shrunk by exp of this
             many nats; by default 60 and 20 more for each parameter.
+        proxnest_compat: follow the published recursion instead, to compare with it: Langevin steps without a
+            correction, projected onto the likelihood's level sets, for live points that are a chain from the data.
+            One point at a time is replaced, by a chain of ``num_inner_steps``, 10 by default; the other settings of
+            moves are not used. Its ln Z comes with a warning, for it is not that of the model. Of linear operators
+            with Gaussian noise only.
+        step_size: of that recursion, in squared units of the position; all other moves find their own.
 
     Returns:
         An `ImageEvidence`. Where its status is not ``"converged"`` ln Z is NaN, so that no comparison accepts it.
@@ -250,13 +259,31 @@ def proximal_nested_sampling(
         raise ValueError(
             f"num_delete={num_delete}: expected at most half of num_live={num_live}, for the others to live"
         )
-    num_inner_steps = max(50, target.dim // 2) if num_inner_steps is None else num_inner_steps
+    if proxnest_compat:
+        target.require({"prox"}, "proxnest_compat=True")
+        if step_size is None:
+            raise ValueError("proxnest_compat=True needs step_size=: the published recursion does not tune its own")
+        check_positive("step_size", step_size, "the published recursion takes the step that it is given")
+    elif step_size is not None:
+        raise ValueError(f"step_size={step_size!r}: only proxnest_compat=True takes one; the others are tuned")
+    if num_inner_steps is None:
+        num_inner_steps = 10 if proxnest_compat else max(50, target.dim // 2)
     check_count("num_inner_steps", num_inner_steps, "max(50, dim // 2) is the default")
     check_fraction("target_acceptance_rate", target_acceptance_rate, "0.3 is usual")
     check_fraction("tolerance", tolerance, "1e-3 is usual")
     max_compression = 60.0 + 20.0 * target.dim if max_compression is None else max_compression
     check_positive("max_compression", max_compression, "it is in nats, and must exceed the information")
     target.require({"sample_prior"}, "proximal_nested_sampling")
+    if proxnest_compat:
+        return published_nested_sampling(
+            key,
+            target,
+            step_size=float(step_size),  # type: ignore[arg-type]
+            num_live=num_live,
+            num_inner_steps=num_inner_steps,
+            tolerance=tolerance,
+            max_compression=max_compression,
+        )
     start, iterate = build(target, inner, num_live, num_delete, num_inner_steps, target_acceptance_rate)
     start_key, run_key = jax.random.split(key)
 
