@@ -68,8 +68,8 @@ def test_numbers_of_s2scat_normalised_and_summed(s2scat):
     assert len(s.labels()) == s.ravel().size
 
 
-def two_layers(alm, L, N, J_min):
-    """S1 to S4 of every scale and direction, by wavelet transforms of the modulus of each wavelet coefficient."""
+def two_layers(a, b, L, N, J_min):
+    """S1 of a, and S2 to S4 of a and b, of every scale and direction, by wavelet transforms of every modulus."""
     wavelets = Wavelets(L, N=N, J_min=J_min)
     scales = range(J_min, wavelets.J + 1)
     n = 2 * N - 1
@@ -80,22 +80,28 @@ def two_layers(alm, L, N, J_min):
     def mean(j, f):
         return float((f * wavelets.grids[j - J_min].weights[:, None]).sum() / (4 * np.pi))
 
-    first = transform(alm)
-    s1 = {(j, g): mean(j, abs(first[j][g])) for j in scales for g in range(n)}
-    s2 = {(j, g): mean(j, first[j][g] ** 2) for j in scales for g in range(n)}
-    second = {}
-    for j, g in s1:
-        grid = wavelets.grids[j - J_min]
-        b = SHT(grid, real=True).analysis(abs(first[j][g]))
-        more = L - grid.L
-        second[j, g] = transform(jnp.pad(b, [(0, more), (more, more)]))
+    keys = list(itertools.product(scales, range(n)))
+
+    def layers(alm):
+        first, second = transform(alm), {}
+        for j, g in keys:
+            grid = wavelets.grids[j - J_min]
+            c = SHT(grid, real=True).analysis(abs(first[j][g]))
+            more = L - grid.L
+            second[j, g] = transform(jnp.pad(c, [(0, more), (more, more)]))
+        return first, second
+
+    first, second = layers(a)
+    first_b, second_b = (first, second) if b is a else layers(b)
+    s1 = {(j, g): mean(j, abs(first[j][g])) for j, g in keys}
+    s2 = {(j, g): mean(j, first[j][g] * first_b[j][g]) for j, g in keys}
     s3, s4 = {}, {}
-    for j1, g1 in s1:
-        above = [b for b in s1 if b[0] > j1]
-        for b in above:
-            s3[(j1, g1), b] = mean(j1, first[j1][g1] * second[b][j1][g1])
-        for b, c in itertools.product(above, above):
-            s4[(j1, g1), b, c] = mean(j1, second[b][j1][g1] * second[c][j1][g1])
+    for j1, g1 in keys:
+        above = [key for key in keys if key[0] > j1]
+        for key in above:
+            s3[(j1, g1), key] = mean(j1, first[j1][g1] * second_b[key][j1][g1])
+        for one, other in itertools.product(above, above):
+            s4[(j1, g1), one, other] = mean(j1, second[one][j1][g1] * second_b[other][j1][g1])
     return s1, s2, s3, s4
 
 
@@ -124,7 +130,7 @@ def value(label, references):
 def test_one_layer_equals_two(N):
     L, J_min = 16, 2
     alm = field(L)
-    references = two_layers(alm, L, N, J_min)
+    references = two_layers(alm, alm, L, N, J_min)
     for isotropic in (False, True, "relative"):
         s = ScatteringCovariance(L, N, J_min, isotropic)(alm)
         found = np.asarray(s.ravel())
@@ -149,6 +155,60 @@ def test_one_layer_equals_two(N):
                 label.group, lambda P: np.sqrt(np.prod(P[-2:])) if P else 1.0
             )
             assert float(y) == pytest.approx(float(x) / by(P), rel=1e-12), label
+
+
+def test_kernels_equal_maps(monkeypatch):
+    # Of an odd bandlimit, and with bands of orders; the second time too large to be stored.
+    L = 33
+    x = np.random.default_rng(0).normal(size=L * L)
+
+    def function():
+        cov = ScatteringCovariance(L, 2, 4, isotropic=False)
+        return jax.jit(jax.value_and_grad(lambda x: ((s := cov(alm_from_real(x))).s3 ** 2).sum() + s.s4.sum()))
+
+    value, gradient = function()(x)
+    monkeypatch.setattr("armillary.scatter._kernels.LARGEST", 0)
+    mapped, mapped_gradient = function()(x)
+    assert float(value) == pytest.approx(float(mapped), rel=1e-12)
+    np.testing.assert_allclose(gradient, mapped_gradient, atol=1e-12 * abs(mapped_gradient).max())
+    assert not np.array_equal(gradient, mapped_gradient)  # they are two computations
+
+
+def test_two_fields():
+    L, N, J_min = 8, 2, 1
+    a, b = field(L), field(L, seed=1)
+    both = {(0, 1): two_layers(a, b, L, N, J_min), (1, 0): two_layers(b, a, L, N, J_min)}
+    mask = np.random.default_rng(0).uniform(size=GaussLegendre(L).shape)
+    for isotropic in (False, True, "relative"):
+        cov = ScatteringCovariance(L, N, J_min, isotropic)
+        s = cov.cross(a, b)
+        found, labels = np.asarray(s.ravel()), s.labels()
+        assert len(found) == len(labels) == len(set(labels))
+        size = {"s2": cov(a).s2.max(), "s3": abs(s.s3).max(), "s4": s.s4.max()}
+        # The covariance of the fields, of the variances of their sum and difference.
+        assert float(s.covariance) == pytest.approx(float(cov(a + b).variance - cov(a - b).variance) / 4, rel=1e-12)
+        for (group, fields, scales, directions), x in list(zip(labels, found, strict=True))[1:]:
+            expected = value(Label(group, scales, directions), both[fields])
+            assert abs(x - expected) < 1e-12 * size[group], (group, fields, scales, directions)
+        # With the same field twice, the numbers of one; divided by a reference, and under a mask.
+        for kwargs in ({"reference": b}, {"mask": mask})[: 2 if isotropic is not False else 1]:
+            cov = ScatteringCovariance(L, N, J_min, isotropic, **kwargs)
+            own, twice = cov(a), cov.cross(a, a)
+            assert float(twice.covariance) == pytest.approx(float(own.variance), rel=1e-12)
+            np.testing.assert_allclose(twice.s2, own.s2, rtol=1e-12)
+            np.testing.assert_allclose(twice.s3, np.tile(own.s3, 2), rtol=1e-9, atol=1e-12)
+            values = dict(zip(own.labels(), np.asarray(own.ravel()), strict=True))
+            pairs = [(label, x) for label, x in zip(twice.labels(), twice.ravel(), strict=True) if label.group == "s4"]
+            met = 0
+            for (group, _, scales, directions), x in pairs:
+                label = Label(group, scales, directions)
+                if label in values:
+                    assert float(x) == pytest.approx(values[label], rel=1e-9, abs=1e-12)
+                    met += 1
+            assert met == own.s4.size
+    batch = cov.cross(jnp.stack([a, b]), b)
+    np.testing.assert_allclose(batch.ravel()[0], cov.cross(a, b).ravel(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(batch.covariance[1], cov(b).variance, rtol=1e-12)
 
 
 def test_isotropic_is_the_mean_over_directions_when_oversampled():
@@ -266,6 +326,12 @@ def test_errors():
         cov(np.zeros((8, 15)))
     with pytest.raises(ValueError, match="alm is of a complex field"):
         cov(1j * np.asarray(field(8)))
+    with pytest.raises(ValueError, match="b is of a complex field"):
+        cov.cross(field(8), 1j * np.asarray(field(8)))
+    with pytest.raises(ValueError, match="cross with compat='s2scat'"):
+        ScatteringCovariance(8, 1, compat="s2scat").cross(field(8), field(8))
+    with pytest.raises(ValueError, match="cross with domain='plane'"):
+        ScatteringCovariance(8, 2, 1, domain="plane").cross(np.zeros((8, 8)), np.zeros((8, 8)))
     with pytest.raises(ValueError, match="NaN"):
         cov(np.full((8, 15), np.nan + 0j))
     with jax.enable_x64(False), pytest.raises(ValueError, match="enable_x64"):

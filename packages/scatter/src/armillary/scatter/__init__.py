@@ -1,6 +1,8 @@
 """Scattering statistics of fields on the sphere, in JAX."""
 
 from ._covariance import ScatteringCovariance as ScatteringCovariance
+from ._cross import CrossLabel as CrossLabel
+from ._cross import CrossStatistics as CrossStatistics
 from ._network import ScatteringEnergy as ScatteringEnergy
 from ._network import ScatteringNetwork as ScatteringNetwork
 from ._scattering import FirstOrderScattering as FirstOrderScattering

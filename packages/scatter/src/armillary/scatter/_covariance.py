@@ -10,9 +10,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from . import _cross as cross
 from . import _plane_covariance as plane_covariance
 from . import _sphere_covariance as sphere_covariance
 from ._check import check_alm, check_integer
+from ._cross import CrossStatistics
 from ._layers import Scheme
 from ._mask import Weights, weights_of
 from ._plane import Plane, check_image, plane_of
@@ -197,6 +199,44 @@ class ScatteringCovariance(eqx.Module):
             ValueError: `alm` has another shape or type, is of a complex field, or needs x64 where it is off.
         """
         return self._statistics(self.power, self._check("alm", alm))
+
+    def cross(self, a: Complex[Array, "... L 2*L-1"], b: Complex[Array, "... L 2*L-1"]) -> CrossStatistics:
+        r"""The statistics of two fields on the sphere.
+
+        .. math:: S_2^\lambda = \langle W_a^\lambda\, W_b^\lambda \rangle, \qquad
+                  S_3^{\lambda_1 \lambda_2} = \langle W_a^{\lambda_1}\, W^{\lambda_1}[|W_b^{\lambda_2}|] \rangle, \qquad
+                  S_4^{\lambda_1 \lambda_2 \lambda_3} = \langle W^{\lambda_1}[|W_a^{\lambda_2}|]\,
+                  W^{\lambda_1}[|W_b^{\lambda_3}|] \rangle,
+
+        S3 also with a and b exchanged, and S4 for every pair of moduli in both orders. Both fields are divided by the
+        power of the one reference: where they have other units, divide them by their own before.
+
+        Args:
+            a: harmonic coefficients of a real field; leading axes are a batch.
+            b: those of another.
+
+        Returns:
+            Their statistics; ``cross(a, a)`` has the numbers of ``cov(a)``.
+
+        Raises:
+            ValueError: as `__call__`; or there is `compat`, or the domain is the plane.
+
+        >>> import jax
+        >>> from armillary.scatter import ScatteringCovariance
+        >>> from armillary.sphere import alm_from_real
+        >>> a, b = alm_from_real(jax.random.normal(jax.random.key(0), (2, 64)))
+        >>> s = ScatteringCovariance(8, N=1, J_min=1).cross(a, b)
+        >>> s.ravel().shape
+        (15,)
+        >>> s.labels()[4]
+        CrossLabel(group='s3', fields=(0, 1), scales=(1, 2), directions=())
+        """
+        if self.domain == "plane":
+            raise ValueError("cross with domain='plane': the statistics of two fields are of the sphere")
+        if self.compat:
+            raise ValueError(f"cross with compat={self.compat!r}, which has no statistics of two fields")
+        fields = self._check("a", a), self._check("b", b)
+        return cross.statistics(self._scheme, self.power, self.weights, *fields)
 
     def _check(self, name: str, field: Any) -> Array:
         if self.domain == "plane":

@@ -22,10 +22,14 @@ from ._statistics import Layout, ScatteringStatistics
 
 def statistics(scheme: Scheme, power: Array | None, weights: Weights | None, alm: Array) -> ScatteringStatistics:
     """The statistics of fields, divided by a power like S2 where there is one."""
-    kernels = None
-    if weights is None and _kernels.stored(scheme):
-        kernels = _kernels.kernels(scheme, np.finfo(alm.dtype).dtype)
-    return _statistics(scheme, power, weights, kernels, alm)
+    return _statistics(scheme, power, weights, kernels_of(scheme, weights, alm), alm)
+
+
+def kernels_of(scheme: Scheme, weights: Weights | None, alm: Array) -> Kernels | None:
+    """The stored kernels that the products of these fields are made with, if they are."""
+    if weights is not None or not _kernels.stored(scheme):
+        return None
+    return _kernels.kernels(scheme, np.finfo(alm.dtype).dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -34,7 +38,7 @@ def _statistics(
 ) -> ScatteringStatistics:
     alm = (alm + layers.flip(alm)) / 2
     mean, variance = _moments(scheme, alm) if weights is None else _masked_moments(scheme, weights, alm)
-    s1, s2, moduli = _first_layer(scheme, weights, alm)
+    s1, s2, moduli = first_layer(scheme, weights, alm)
     s3, s4 = _second_layer(scheme, weights, kernels, alm, moduli)
     if scheme.s2scat:
         s3, s4 = 4 * np.pi * s3, 4 * np.pi * s4
@@ -61,7 +65,7 @@ def _masked_moments(scheme: Scheme, weights: Weights, alm: Array) -> tuple[Array
     return mean, layers.mean((f - mean[..., None, None]) ** 2, weights.field)
 
 
-def _first_layer(scheme: Scheme, weights: Weights | None, alm: Array) -> tuple[Array, Array, list[Array]]:
+def first_layer(scheme: Scheme, weights: Weights | None, alm: Array) -> tuple[Array, Array, list[Array]]:
     """S1, S2, and by scale from ``J_min + 1`` on the coefficients of moduli, ``(..., directions or 1, L, 2 L - 1)``."""
     averaged = scheme.reduction != "none" and not scheme.s2scat
     s1, s2, moduli = [], [], []
@@ -90,27 +94,39 @@ def _second_layer(
 ) -> tuple[Array, Array]:
     s3, s4 = [], []
     for j1 in range(scheme.J_min, scheme.J):
-        L = scheme.bandlimit(j1)
-        fields = jnp.concatenate(
-            [layers.cut(b, L) for b in (alm[..., None, :, :], *moduli[j1 - scheme.J_min :])], axis=-3
-        )
-        averaged = scheme.reduction == "full" and not scheme.s2scat
-        if averaged and weights is None:
-            products = layers.mean_products(scheme, fields, j1)[..., None, :, :]
-        elif kernels is not None:
-            products = _kernels.directional_products(scheme, fields, j1, kernels[j1 - scheme.J_min])
-        else:
-            over = None if weights is None else weights.products[j1 - scheme.J_min]
-            products = layers.directional_products(scheme, fields, j1, over)
-            if averaged:
-                products = products.mean(axis=-3, keepdims=True)
-        if scheme.reduction == "relative":
-            products = _turned(scheme.directions, products)
-        own = products[..., 0, 1:]  # (..., directions, moduli)
-        s3.append(jnp.swapaxes(own, -1, -2).reshape(*own.shape[:-2], -1))
-        pairs = products[(..., *_pair_indices(scheme, j1))]  # (..., directions, pairs)
-        s4.append(jnp.swapaxes(pairs, -1, -2).reshape(*pairs.shape[:-2], -1))
+        fields = [alm[..., None, :, :], *moduli[j1 - scheme.J_min :]]
+        found = products(scheme, weights, kernels, j1, fields)
+        s3.append(flatten(found[..., 0, 1:]))
+        s4.append(flatten(found[(..., *_pair_indices(scheme, j1))]))
     return jnp.concatenate(s3, axis=-1), jnp.concatenate(s4, axis=-1)
+
+
+def products(
+    scheme: Scheme, weights: Weights | None, kernels: Kernels | None, j: int, fields: list[Array], heads: int = 1
+) -> Array:
+    """Covariances of wavelet coefficients of scale `j`: ``(..., directions or 1, fields, fields)``.
+
+    The first array of fields has `heads` of them, each other the moduli of one scale.
+    """
+    L = scheme.bandlimit(j)
+    x = jnp.concatenate([layers.cut(b, L) for b in fields], axis=-3)
+    averaged = scheme.reduction == "full" and not scheme.s2scat
+    if averaged and weights is None:
+        return layers.mean_products(scheme, x, j)[..., None, :, :]
+    if kernels is not None:
+        found = _kernels.directional_products(scheme, x, j, kernels[j - scheme.J_min])
+    else:
+        found = layers.directional_products(
+            scheme, x, j, None if weights is None else weights.products[j - scheme.J_min]
+        )
+    if averaged:
+        return found.mean(axis=-3, keepdims=True)
+    return _turned(scheme.directions, found, heads) if scheme.reduction == "relative" else found
+
+
+def flatten(found: Array) -> Array:
+    """(..., directions, coefficients) -> one axis, directions last."""
+    return jnp.swapaxes(found, -1, -2).reshape(*found.shape[:-2], -1)
 
 
 def _unreduced(scheme: Scheme) -> Layout:
@@ -128,14 +144,14 @@ def _pair_indices(scheme: Scheme, j1: int) -> tuple[np.ndarray, np.ndarray]:
     return where[:, 0], where[:, 1]
 
 
-def _turned(directions: int, products: Array) -> Array:
+def _turned(directions: int, products: Array, heads: int) -> Array:
     """The mean over directions turned together, ``(..., 1, fields, fields)``; fields are by scale and direction."""
-    scales = (products.shape[-1] - 1) // directions
+    scales = (products.shape[-1] - heads) // directions
     steps = np.arange(directions)
-    own = 1 + np.arange(scales)[:, None] * directions
+    own = heads + np.arange(scales)[:, None] * directions
     total = jnp.zeros((), products.dtype)
     for g in range(directions):
-        fields = np.concatenate([[0], (own + (g + steps) % directions).ravel()])
+        fields = np.concatenate([np.arange(heads), (own + (g + steps) % directions).ravel()])
         total = total + products[..., g, fields[:, None], fields]
     return (total / directions)[..., None, :, :]
 
@@ -143,20 +159,15 @@ def _turned(directions: int, products: Array) -> Array:
 def _divide(s: ScatteringStatistics, power: Array) -> ScatteringStatistics:
     """Divided by the power of a reference, an array as S2."""
     layout = s.layout
-    each = layout.directions if layout.reduction == "none" or layout.every else 1
     root = jnp.sqrt(power)
     if layout.every:
         layout = Layout(layout.J_min, layout.J, layout.directions, "none", every=True)
-
-    def where(scale: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        return (scale - layout.J_min) * each + np.where(each > 1, np.maximum(direction, 0), 0)
-
     # Indices (coefficient, wavelet) of the two wavelets by whose power S3 and S4 are divided; s2scat has the scale of
     # the second wavelet, with the directions of the first.
     third, fourth = layout.third, layout.fourth
     scales3 = third[:, [0, 0], 0] if layout.every else third[:, :, 0]
     scales4 = fourth[:, [0, 0], 0] if layout.every else fourth[:, 1:, 0]
-    by3, by4 = where(scales3, third[..., 1]), where(scales4, fourth[:, 1:, 1])
+    by3, by4 = layout.where(scales3, third[..., 1]), layout.where(scales4, fourth[:, 1:, 1])
     return ScatteringStatistics(
         s.mean,
         s.variance,

@@ -62,7 +62,7 @@ class Layout:
     def third(self) -> np.ndarray:
         """(scale, direction) of the second wavelet, then of the first, of each coefficient of S3."""
         rows = [
-            ((j1, g1), (j2, g2)) for j1 in self.scales for j2, g2 in self._fields(j1) for g1 in self._second_directions
+            ((j1, g1), (j2, g2)) for j1 in self.scales for j2, g2 in self.fields(j1) for g1 in self.second_directions
         ]
         return np.array(rows).reshape(-1, 2, 2)
 
@@ -72,23 +72,30 @@ class Layout:
         rows = []
         for j1 in self.scales:
             for (j2, g2), (j3, g3) in self.pairs(j1):
-                rows += [((j1, g1), (j2, g2), (j3, g3)) for g1 in self._second_directions]
+                rows += [((j1, g1), (j2, g2), (j3, g3)) for g1 in self.second_directions]
         return np.array(rows).reshape(-1, 3, 2)
+
+    def where(self, scale: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The places in `first` of wavelets; directions below 0 are none."""
+        each = self.directions if self.reduction == "none" or self.every else 1
+        return (scale - self.J_min) * each + (np.maximum(direction, 0) if each > 1 else 0)
 
     def pairs(self, j1: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """The pairs of moduli of scales beyond `j1`: each once, or in both orders."""
-        fields = self._fields(j1)
+        fields = self.fields(j1)
         if not self.every:
             return [(a, b) for k, a in enumerate(fields) for b in fields[k:]]
         scales, directions = range(j1 + 1, self.J + 1), sorted({g for _, g in fields})
         return [((j2, g2), (j3, g3)) for j2 in scales for j3 in scales for g2 in directions for g3 in directions]
 
-    def _fields(self, j1: int) -> list[tuple[int, int]]:
+    def fields(self, j1: int) -> list[tuple[int, int]]:
+        """The moduli of scales beyond `j1`."""
         directions = (-1,) if self.reduction == "full" else range(self.directions)
         return [(j, g) for j in range(j1 + 1, self.J + 1) for g in directions]
 
     @property
-    def _second_directions(self) -> range | tuple[int]:
+    def second_directions(self) -> range | tuple[int]:
+        """The directions of the second wavelet."""
         return range(self.directions) if self.reduction == "none" else (-1,)
 
     @functools.cached_property
