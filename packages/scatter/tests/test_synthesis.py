@@ -84,6 +84,68 @@ def test_progress_and_going_on(made):
     assert float(abs(few[0] - few[2]).max()) > 0.01
 
 
+class Stopped(Exception):
+    pass
+
+
+def test_checkpoint(made, tmp_path):
+    cov, _, _ = made
+    path = tmp_path / "state.npz"
+    run = functools.partial(synthesise, jax.random.key(1), cov, target(L), num=3)
+    whole = run()
+
+    def stop(step):
+        if (step.evaluations > 15).any():
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(checkpoint=path, progress=stop)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.npz"]
+    steps: list[SynthesisProgress] = []
+    np.testing.assert_array_equal(run(checkpoint=str(path), progress=steps.append), whole)
+    assert (steps[0].evaluations > 15).any()
+    np.testing.assert_array_equal(run(checkpoint=path, progress=stop), whole)  # nothing is left to do
+    for kwargs in ({"num": 2}, {"init": "white"}, {"ensemble": 128}):
+        with pytest.raises(ValueError, match="not a file of this synthesis"):
+            run(**{"num": 3, "checkpoint": path, **kwargs})
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match="not a file of this synthesis"):
+        run(checkpoint=path)
+
+
+@pytest.mark.parametrize("levels", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_images(levels):
+    shape = (20 * levels, 16 * levels)
+    noise = np.random.default_rng(0).normal(size=shape)
+    waves = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1]))
+    f = np.fft.ifft2(np.fft.fft2(noise) / (0.02 + waves) ** 1.5).real
+    goal = np.exp(f / f.std())
+    cov = ScatteringCovariance(shape, 2, 1, isotropic="relative" if levels == 2 else True, reference=goal, domain="plane")
+    steps: list[SynthesisProgress] = []
+    images = synthesise(jax.random.key(0), cov, goal, num=2, levels=levels, ensemble=64, progress=steps.append)
+    assert images.shape == (2, *shape)
+    assert max(apart(cov, images, goal).values()) < 0.05
+    np.testing.assert_allclose(images.mean((1, 2)), goal.mean(), rtol=1e-10)
+    assert {step.level for step in steps} == set(range(levels))
+    # They are others.
+    flat = np.concatenate([images, goal[None]]).reshape(3, -1)
+    assert abs(np.corrcoef(flat) - np.eye(3)).max() < 0.8
+
+
+@pytest.mark.slow
+def test_coarse_to_fine(made):
+    cov, _, _ = made
+    steps: list[SynthesisProgress] = []
+    alm = synthesise(jax.random.key(1), cov, target(L), num=3, levels=2, progress=steps.append)
+    assert max(apart(cov, alm, target(L)).values()) < 0.03
+    coarse = [step.alm for step in steps if step.level == 1][-1]
+    assert coarse.shape == (3, L // 2, L - 1)
+    # The large scales stay about what the coarse level has found.
+    fine = np.asarray(alm[:, 1:4, L - 4 : L + 3]).reshape(3, -1)
+    found = np.asarray(coarse[:, 1:4, L // 2 - 4 : L // 2 + 3]).reshape(3, -1)
+    assert (abs(np.vecdot(fine, found)) > 0.7 * np.linalg.norm(fine, axis=1) * np.linalg.norm(found, axis=1)).all()
+
+
 def test_other_starts_and_optimisers(made):
     cov, _, _ = made
     for kwargs in ({"init": "white"}, {"method": optax.adam(0.03), "max_evaluations": 600}):
@@ -152,6 +214,9 @@ def test_errors():
         ((cov, goal), {"method": "sgd"}, "method='sgd'"),
         ((cov, goal), {"init": "zeros"}, "init='zeros'"),
         ((cov, goal), {"init": goal}, r"init has shape \(8, 15\): \(1, 8, 15\)"),
+        ((cov, goal), {"levels": 0}, "levels=0"),
+        ((cov, goal), {"levels": 3}, "levels=3: the coarsest has too few scales"),
+        ((cov, goal), {"levels": 2, "init": goal[None]}, "levels=2 with fields"),
     ]:
         with pytest.raises(ValueError, match=message):
             synthesise(key, *args, **kwargs)
