@@ -3,6 +3,7 @@
 from ._covariance import ScatteringCovariance as ScatteringCovariance
 from ._cross import CrossLabel as CrossLabel
 from ._cross import CrossStatistics as CrossStatistics
+from ._ensemble import StatisticsEnsemble as StatisticsEnsemble
 from ._network import ScatteringEnergy as ScatteringEnergy
 from ._network import ScatteringNetwork as ScatteringNetwork
 from ._scattering import FirstOrderScattering as FirstOrderScattering
