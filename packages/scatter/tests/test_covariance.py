@@ -291,6 +291,26 @@ def test_labels():
     np.testing.assert_array_equal(double.ravel(), 2 * s.ravel())
 
 
+def test_spectra():
+    L = 8
+    a, b = field(L), field(L, seed=1)
+    plain = ScatteringCovariance(L, 1, 1)(a)
+    s = ScatteringCovariance(L, 1, 1, spectra=True)(a)
+    cl = [float((abs(a[d]) ** 2).sum()) / (2 * d + 1) for d in range(L)]
+    np.testing.assert_array_equal(s.ravel()[: plain.ravel().size], plain.ravel())
+    np.testing.assert_allclose(s.ravel()[plain.ravel().size :], cl[1:], rtol=1e-12)
+    np.testing.assert_array_equal(s.cl, s.groups()["cl"])
+    assert s.labels() == (*plain.labels(), *(Label("cl", (d,)) for d in range(1, L)))
+    divided = ScatteringCovariance(L, 1, 1, spectra=True, reference=b)
+    np.testing.assert_allclose(divided(a).cl, power_spectrum(a)[1:] / power_spectrum(b)[1:], rtol=1e-12)
+    # A field whose scales all have power, and one of whose degrees has none.
+    silent = np.array(field(L))
+    silent[3] = 0
+    ScatteringCovariance(L, 1, 1, reference=silent)
+    with pytest.raises(ValueError, match="reference has no power at degree 3"):
+        ScatteringCovariance(L, 1, 1, spectra=True, reference=silent)
+
+
 def test_errors():
     silent = np.asarray(field(16)).copy()
     silent[:8] = 0
@@ -306,6 +326,8 @@ def test_errors():
         ({"L": 16, "oversample": 2, "compat": "s2scat"}, "oversample=2 with compat"),
         ({"L": 16, "compat": "foscat"}, "compat='foscat'"),
         ({"L": 16, "backend": "c"}, "backend='c'"),
+        ({"L": 16, "spectra": 3}, "spectra=3"),
+        ({"L": 16, "spectra": True, "compat": "s2scat"}, "spectra=True with domain"),
         ({"L": 16, "mask": np.ones((16, 30))}, r"mask has shape \(16, 30\): \(16, 31\)"),
         ({"L": 16, "mask": -np.ones((16, 31))}, "mask is float64 from -1.0 to -1.0"),
         ({"L": 16, "mask": np.zeros((16, 31))}, "mask is 0 everywhere"),

@@ -6,7 +6,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["_covariance", "_ensemble", "_network", "_scattering", "_statistics", "_synthesis", "_wavelets"])
+@pytest.mark.parametrize(
+    "module", ["_covariance", "_ensemble", "_network", "_scattering", "_statistics", "_synthesis", "_wavelets"]
+)
 def test_examples(module):
     result = doctest.testmod(importlib.import_module(f"armillary.scatter.{module}"))
     assert result.attempted > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import equinox as eqx
@@ -10,7 +11,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from armillary.sphere import power_spectrum
+
 from . import _cross as cross
+from . import _layers as layers
 from . import _plane_covariance as plane_covariance
 from . import _sphere_covariance as sphere_covariance
 from ._check import check_alm, check_integer
@@ -87,6 +91,8 @@ class ScatteringCovariance(eqx.Module):
             scales it is interpolated.
         backend: of the transforms: see ``armillary.sphere.SHT``. ``"table"`` is the fastest up to some L = 256.
         domain: ``"sphere"`` or ``"plane"``.
+        spectra: append the power spectrum, degree by degree from 1 on, of which S2 is a mean over the bands of scales;
+            with a `reference` divided by its. Of the whole sphere.
 
     Raises:
         ValueError: an argument is out of range; `L` has fewer than two scales from `J_min`; or a scale of the reference
@@ -118,8 +124,10 @@ class ScatteringCovariance(eqx.Module):
     compat: Literal["s2scat"] | None = eqx.field(static=True)
     backend: Backend = eqx.field(static=True)
     domain: Domain = eqx.field(static=True)
+    spectra: bool = eqx.field(static=True)
     power: Float[Array, " scales"] | None
     weights: Weights | None
+    spectrum: Float[Array, " degrees"] | None
 
     def __init__(
         self,
@@ -133,12 +141,18 @@ class ScatteringCovariance(eqx.Module):
         mask: Float[Array, "rings longitudes"] | None = None,
         backend: Backend = "auto",
         domain: Domain = "sphere",
+        spectra: bool = False,
     ) -> None:
         if domain not in get_args(Domain):
             raise ValueError(f"domain={domain!r}: 'sphere' or 'plane'")
         if isotropic not in (True, False, "relative"):
             raise ValueError(f"isotropic={isotropic!r}: True, False or 'relative'")
+        if spectra not in (True, False):
+            raise ValueError(f"spectra={spectra!r}: True or False")
+        if spectra and (domain == "plane" or compat is not None or mask is not None):
+            raise ValueError("spectra=True with domain='plane', compat or mask: it is of the whole sphere")
         self.isotropic, self.compat, self.backend, self.domain = isotropic, compat, backend, domain
+        self.spectra, self.spectrum = bool(spectra), None
         if domain == "plane":
             if oversample != 1 or compat is not None or mask is not None or backend != "auto":
                 raise ValueError(
@@ -171,6 +185,8 @@ class ScatteringCovariance(eqx.Module):
         self.L, self.oversample = size, float(oversample)
         self.weights = None if mask is None else weights_of(self._scheme, mask)
         self.power = None if reference is None else self._power_of(reference)
+        if spectra and reference is not None:
+            self.spectrum = self._spectrum_of(reference)
 
     @property
     def J(self) -> int:
@@ -246,7 +262,15 @@ class ScatteringCovariance(eqx.Module):
     def _statistics(self, power: Array | None, field: Array) -> ScatteringStatistics:
         if self.domain == "plane":
             return plane_covariance.statistics(self._plane, power, field)
-        return sphere_covariance.statistics(self._scheme, power, self.weights, field)
+        s = sphere_covariance.statistics(self._scheme, power, self.weights, field)
+        if not self.spectra:
+            return s
+        cl = power_spectrum((field + layers.flip(field)) / 2)[..., 1:]
+        if self.spectrum is not None:
+            cl = cl / self.spectrum.astype(cl.dtype)
+        return ScatteringStatistics(
+            s.mean, s.variance, s.s1, s.s2, s.s3, s.s4, replace(s.layout, bandlimit=self._scheme.L), cl
+        )
 
     def _power_of(self, reference: Any) -> Array:
         if isinstance(reference, jax.core.Tracer):
@@ -257,6 +281,16 @@ class ScatteringCovariance(eqx.Module):
         s2 = self._statistics(None, field).s2
         check_power("reference", self, s2)
         return s2
+
+    def _spectrum_of(self, reference: Any) -> Array:
+        cl = power_spectrum(self._check("reference", reference))[1:]
+        for degree, power in enumerate(np.asarray(cl).tolist(), start=1):
+            if not power > (1e3 * np.finfo(cl.dtype).eps) ** 2 * float(cl.max()):
+                raise ValueError(
+                    f"reference has no power at degree {degree}, by which the spectrum would be divided: "
+                    "spectra=False, or pass another field"
+                )
+        return cl
 
 
 def check_power(name: str, cov: ScatteringCovariance, s2: Array) -> None:

@@ -18,8 +18,8 @@ class Label(NamedTuple):
     """What a coefficient is of.
 
     Attributes:
-        group: ``"mean"``, ``"variance"``, ``"s1"``, ``"s2"``, ``"s3"`` or ``"s4"``.
-        scales: the scales j, that of the second wavelet first.
+        group: ``"mean"``, ``"variance"``, ``"s1"``, ``"s2"``, ``"s3"``, ``"s4"`` or ``"cl"``.
+        scales: the scales j, that of the second wavelet first; of ``"cl"`` the degree.
         directions: the indices of the directions, in the same order; none where directions are averaged. Those of
             relative directions are the steps from the first scale's, which then has none.
     """
@@ -39,6 +39,7 @@ class Layout:
         directions: the number of directions.
         reduction: what is done to directions: nothing, the mean over all, or over those common to all wavelets.
         every: both orders of a pair in S4, and the order of s2scat.
+        bandlimit: that of the power spectrum which follows; 0 where none does.
     """
 
     J_min: int
@@ -46,6 +47,7 @@ class Layout:
     directions: int
     reduction: Reduction
     every: bool = False
+    bandlimit: int = 0
 
     @property
     def scales(self) -> range:
@@ -106,11 +108,11 @@ class Layout:
             for row in rows.tolist():
                 scales = tuple(j for j, _ in row)
                 found.append(Label(group, scales, tuple(g for _, g in row if g >= 0)))
-        return tuple(found)
+        return (*found, *(Label("cl", (degree,)) for degree in range(1, self.bandlimit)))
 
 
 class ScatteringStatistics(eqx.Module):
-    """The scattering statistics of a field, as `ScatteringCovariance` returns them: a pytree of six arrays.
+    """The scattering statistics of a field, as `ScatteringCovariance` returns them: a pytree of six or seven arrays.
 
     Attributes:
         mean: the mean of the field.
@@ -119,6 +121,7 @@ class ScatteringStatistics(eqx.Module):
         s2: their mean squares.
         s3: covariances of wavelet coefficients with those of moduli.
         s4: covariances of wavelet coefficients of moduli.
+        cl: the power spectrum from degree 1 on, where it was asked for.
 
     >>> import jax
     >>> from armillary.scatter import ScatteringCovariance
@@ -138,20 +141,19 @@ class ScatteringStatistics(eqx.Module):
     s3: Float[Array, "... pairs"]
     s4: Float[Array, "... triples"]
     layout: Layout = eqx.field(static=True, repr=False)
+    cl: Float[Array, "... degrees"] | None = None
 
     def ravel(self) -> Float[Array, "... coefficients"]:
         """All coefficients on the last axis, in the order of `labels`; leading axes are those of the fields."""
-        return jnp.concatenate(
-            [self.mean[..., None], self.variance[..., None], self.s1, self.s2, self.s3, self.s4], axis=-1
-        )
+        return jnp.concatenate(list(self.groups().values()), axis=-1)
 
     def labels(self) -> tuple[Label, ...]:
         """What each entry of `ravel` is of."""
         return self.layout.labels
 
     def groups(self) -> dict[str, Float[Array, "... coefficients"]]:
-        """The six arrays by name, each with an axis of coefficients."""
-        return {
+        """The arrays by name, each with an axis of coefficients."""
+        found = {
             "mean": self.mean[..., None],
             "variance": self.variance[..., None],
             "s1": self.s1,
@@ -159,3 +161,4 @@ class ScatteringStatistics(eqx.Module):
             "s3": self.s3,
             "s4": self.s4,
         }
+        return found if self.cl is None else found | {"cl": self.cl}
