@@ -1,4 +1,12 @@
-"""Spherical harmonic transforms, wavelets and random fields on the sphere, in JAX."""
+"""Spherical harmonic transforms, wavelets, random fields and networks on the sphere, in JAX.
+
+The layers of networks, and Equinox with them, are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ._coefficients import alm_from_real as alm_from_real
 from ._coefficients import alm_to_real as alm_to_real
@@ -28,3 +36,22 @@ from ._wavelet_prior import WaveletL1 as WaveletL1
 from ._wavelet_transform import WaveletCoefficients as WaveletCoefficients
 from ._wavelets import Wavelets as Wavelets
 from ._wigner import WignerTransform as WignerTransform
+
+if TYPE_CHECKING:
+    from ._disco import DiscoConv as DiscoConv
+    from ._disco import DiscoConvTranspose as DiscoConvTranspose
+
+_LAZY = {
+    "DiscoConv": "._disco",
+    "DiscoConvTranspose": "._disco",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
