@@ -11,4 +11,7 @@ from ._statistics import Label as Label
 from ._statistics import ScatteringStatistics as ScatteringStatistics
 from ._synthesis import SynthesisProgress as SynthesisProgress
 from ._synthesis import synthesise as synthesise
+from ._texture import TextureValidation as TextureValidation
+from ._texture import validate_texture as validate_texture
+from ._texture_measures import TextureMeasures as TextureMeasures
 from ._wavelets import AxisymmetricWavelets as AxisymmetricWavelets
