@@ -100,15 +100,16 @@ def _kernel(scheme: Scheme, j: int, band: Band) -> np.ndarray:
         functions[n] = h
         functions[-n] = parity * h[:, :, ::-1]
     found = np.zeros((len(m), 2, 2, N - 1, band.half, band.half))
-    for k in range(2, 2 * N, 2):
+    for k, p, other in itertools.product(range(2, 2 * N, 2), range(2), range(2)):
         # Orders (-n', -n) give the transpose, up to its parity.
-        pairs = [(n, n - k) for n in functions if n - k in functions and 2 * n >= k]
-        for (n, other_n), (p, other) in itertools.product(pairs, itertools.product(range(2), range(2))):
-            to, of = functions[n][:, (p + other) % 2 :: 2], functions[other_n][:, p::2]
+        for n in (n for n in functions if n - k in functions and 2 * n >= k):
+            to, of = functions[n][:, (p + other) % 2 :: 2], functions[n - k][:, p::2]
             part = to @ of.swapaxes(1, 2)
-            found[:, p, other, k // 2 - 1] += 2 * part
+            part *= 2
+            found[:, p, other, k // 2 - 1] += part
             if 2 * n > k:
-                found[:, (p + other) % 2, other, k // 2 - 1] += (2 - 4 * other) * part.swapaxes(1, 2)
+                part *= 1 - 2 * other
+                found[:, (p + other) % 2, other, k // 2 - 1] += part.swapaxes(1, 2)
     return found
 
 
@@ -135,7 +136,8 @@ def wigner(L: int, m: np.ndarray, n: int, theta: np.ndarray) -> np.ndarray:
     for degree in range(n, L):
         begins = (first == degree)[:, None]
         p, step = np.where(begins, start, p), np.where(begins, start, step)
-        found[:, degree] = p
+        # What is too small to matter in a product would be a subnormal number there, with which computers are slow.
+        found[:, degree] = np.where(abs(p) > 1e-60, p, 0)
         after, before = epsilon(degree + 1), epsilon(degree) if degree else np.zeros(len(m))
         beta = m * np.longdouble(n) / max(degree * (degree + 1), 1)
         going = first <= degree
