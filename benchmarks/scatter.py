@@ -6,9 +6,9 @@ All statistics of a real field from its harmonic coefficients, in float64, and t
 the mean over directions ("isotropic") and each direction for itself ("directional"). Ours are the literature's
 definition at ``oversample=1``: with the grids of s2scat, and the same numbers up to factors (the tests compare them).
 Each library is measured in a process of its own, one after the other in turns, each on the same number of threads; the
-least and the median of `--repeats` calls are printed, compiled before. Set-up is what comes before the first call:
-kernels and filters, and for ours the first call too, compilation and all. Memory is what XLA plans for the temporary
-arrays of a gradient. Ratios are of the least times, and of the memories, theirs over ours.
+least and the median of `--repeats` calls are printed, compiled before. Set-up is what comes before compilation: kernels
+and filters, and tracing the statistics; compilation is of these too, and the first call. Memory is what XLA plans for
+the temporary arrays of a gradient. Ratios are of the least times, and of the memories, theirs over ours.
 
 s2scat pins packages that no longer build. `--peer` is the Python of an environment of its own, made by
 
@@ -92,12 +92,15 @@ def measure(library: str, L: int) -> list[dict[str, object]]:
         # Kernels are arguments: as constants of a program XLA would rearrange them while it compiles.
         forward = jax.jit(compute)
         squares = lambda alm, config: sum((x**2).sum() for x in compute(alm, config))  # noqa: E731
-        found: dict[str, object] = {"set-up": set_up}
+        found: dict[str, object] = {}
         for name, call in {"statistics": forward, "gradient": jax.jit(jax.grad(squares))}.items():
-            compiled = call.lower(alm, config).compile()
+            lowered = call.lower(alm, config)
+            traced = time.perf_counter()
+            compiled = lowered.compile()
             jax.block_until_ready(compiled(alm, config))
-            if library == "ours" and name == "statistics":
-                found["set-up"] = time.perf_counter() - begin
+            if name == "statistics":
+                found["set-up"] = set_up + traced - begin
+                found["compilation"] = time.perf_counter() - traced
             times = []
             for _ in range(args.repeats):
                 start = time.perf_counter()
@@ -136,7 +139,7 @@ def main() -> None:
     )
     print(f"backend {args.backend!r}; load {os.getloadavg()[0]:.1f} at the start")
     print("times in ms: least (median); ratios are of statistics, gradient and memory\n")
-    head = ["L", "what", "library", "statistics", "gradient", "gradient memory", "set-up", "ratios"]
+    head = ["L", "what", "library", "statistics", "gradient", "gradient memory", "set-up", "compilation", "ratios"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for L in args.bandlimits:
         measured = {library: run(library, L) for library in ("ours", "s2scat")}
@@ -144,13 +147,17 @@ def main() -> None:
             for library, results in measured.items():
                 cells = [str(L), what, library]
                 if results is None:
-                    print("| " + " | ".join([*cells, *["not measured"] * 4, ""]) + " |")
+                    print("| " + " | ".join([*cells, *["not measured"] * 5, ""]) + " |")
                     continue
                 found = results[k]
                 for name in ("statistics", "gradient"):
                     least, median = found[name]
                     cells.append(f"{1e3 * least:.2f} ({1e3 * median:.2f})")
-                cells += [f"{found['memory'] / 2**20:.1f} MiB", f"{found['set-up']:.1f} s"]
+                cells += [
+                    f"{found['memory'] / 2**20:.1f} MiB",
+                    f"{found['set-up']:.1f} s",
+                    f"{found['compilation']:.1f} s",
+                ]
                 ratios = ""
                 if library == "s2scat" and measured["ours"] is not None:
                     ours = measured["ours"][k]
