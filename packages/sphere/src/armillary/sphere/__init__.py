@@ -40,10 +40,26 @@ from ._wigner import WignerTransform as WignerTransform
 if TYPE_CHECKING:
     from ._disco import DiscoConv as DiscoConv
     from ._disco import DiscoConvTranspose as DiscoConvTranspose
+    from ._disco_cost import Cost as Cost
+    from ._disco_cost import cost as cost
+    from ._nn import SpectralConv as SpectralConv
+    from ._nn import SphericalBatchNorm as SphericalBatchNorm
+    from ._nn import SphericalLayerNorm as SphericalLayerNorm
+    from ._nn import SphericalPool as SphericalPool
+    from ._nn import SphericalResample as SphericalResample
+    from ._nn_unet import SphericalUNet as SphericalUNet
 
 _LAZY = {
+    "Cost": "._disco_cost",
     "DiscoConv": "._disco",
     "DiscoConvTranspose": "._disco",
+    "SpectralConv": "._nn",
+    "SphericalBatchNorm": "._nn",
+    "SphericalLayerNorm": "._nn",
+    "SphericalPool": "._nn",
+    "SphericalResample": "._nn",
+    "SphericalUNet": "._nn_unet",
+    "cost": "._disco_cost",
 }
 
 

@@ -169,7 +169,8 @@ def _by_rings(
     step, per_group = n // shape[1], x.shape[0] // groups * operator.stencil.basis.size
     first = operator.stencil.band.before if operator.transposed else 0
     length = rings.blocks * rings.rings_out
-    out = total = None
+    out: Any = None
+    total: Any = None
     if weight is not None:
         out = jnp.zeros((weight.shape[0], batch, length, shape[1]), x.dtype)
     if y is not None:
@@ -251,7 +252,7 @@ def _by_lists(
             parts = (*parts, mine.reshape(blocks, block, groups, y.shape[0] // groups, -1))
         done += count
 
-        def one(total: Any, part: Any, contracted: Any = contracted) -> tuple[Any, Array | None]:
+        def one(total: Any, part: Any, contracted: Any = contracted) -> tuple[Any, Any]:
             z = contracted(*part[:2])
             z = z.reshape(len(z), groups, per_group, -1)
             if y is not None:

@@ -101,11 +101,16 @@ def _band(stencil: Stencil) -> Band:
 @functools.lru_cache(maxsize=256)
 def _pairs(stencil: Stencil) -> int:
     centres, points = stencil.centres, stencil.points
-    total = 0.0
+    total = 0
     for t, rings in _reached(stencil):
-        half = _half_width(stencil, t, rings)
-        total += centres.nphi[t] * np.minimum(half / np.pi * points.nphi[rings] + 1, points.nphi[rings]).sum()
-    return int(total)
+        n, counts = int(centres.nphi[t]), points.nphi[rings][:, None]
+        # Where all centres of a ring are alike, one is enough.
+        alike = isinstance(points, RectangularGrid) and points.shape[1] % n == 0
+        phi = centres.phi0[t] + 2 * np.pi / n * np.arange(1 if alike else n)
+        half, first = _half_width(stencil, t, rings)[:, None], points.phi0[rings][:, None]
+        ends = [np.floor((s * half + phi - first) * counts / (2 * np.pi) * s + 1e-9) * s for s in (1, -1)]
+        total += int(np.minimum(ends[0] - ends[1] + 1, counts).sum()) * (n if alike else 1)
+    return total
 
 
 def _reached(stencil: Stencil) -> Iterator[tuple[int, np.ndarray]]:
