@@ -151,11 +151,11 @@ def test_the_grids_of_a_network():
 def test_networks_in_single_precision(grid):
     network = SphericalUNet(2, 3, grid, widths=(2, 3), basis="zernike", kernel_shape=2, key=jax.random.key(0))
     x = fields(2, 2, grid=grid).astype(np.float32)
-    y = jax.jit(jax.vmap(network))(x)
+    y = jax.jit(lambda x: jax.vmap(network)(x))(x)
     assert y.shape == (2, 3, *grid.shape)
     assert y.dtype == np.float32
     with jax.enable_x64(True):
-        assert_allclose(y[1], jax.jit(network)(x[1].astype(np.float64)), atol=1e-4)
+        assert_allclose(y[1], jax.jit(lambda x: network(x))(x[1].astype(np.float64)), atol=1e-4)
 
 
 def test_arguments():
