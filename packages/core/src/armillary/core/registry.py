@@ -71,7 +71,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "likelihood": ("masked-gaussian",),
         "demo": ("earth",),
     },
-    "armillary-scatter": {"transform": ("axisymmetric-wavelets",)},
+    "armillary-scatter": {"transform": ("axisymmetric-wavelets",), "demo": ("texture",)},
     "armillary-evidence": {
         "evidence_estimator": ("flow", "lhm", "bridge", "importance"),
         "flow": ("spline", "realnvp", "autoregressive", "matching"),
@@ -87,6 +87,7 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
             "nufft",
             "radio-interferometer",
             "kaiser-squires",
+            "spherical-kaiser-squires",
         ),
         "prior": ("l1", "l1-wavelet", "group-l1", "total-variation", "l1-frame", "denoiser", "score"),
         "denoiser": ("dncnn", "drunet", "score-unet"),

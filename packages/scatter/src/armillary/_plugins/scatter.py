@@ -12,3 +12,22 @@ def armillary_transforms():
         "Axisymmetric scale-discretised wavelets on the sphere",
         "McEwen J. D., Durastanti C., Wiaux Y. 2018, Appl. Comput. Harmon. Anal. 44, 59",
     )
+
+
+@hookimpl
+def armillary_report_sections(result):
+    """The validation of textures, of a result with the group ``textures``."""
+    if "textures" in result.children:
+        from armillary.scatter._texture_report import texture_sections
+
+        yield from texture_sections(result)
+
+
+@hookimpl
+def armillary_demos():
+    """Demonstrations of armillary.scatter."""
+    yield ComponentSpec(
+        "texture",
+        "armillary.scatter._texture_demo:demo",
+        "Textures of the Earth's relief: which field is emulated, and which is real?",
+    )
