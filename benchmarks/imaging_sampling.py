@@ -182,7 +182,7 @@ def gaussians(dims: tuple[int, ...] = (32, 200)) -> Iterator[str]:
             sample_prior=lambda key, dim=dim: jax.random.normal(key, (dim,)),
             prox=lambda x, step: x / (1 + step),
         )
-        live = {32: 500, 200: 500, 1000: 2400}[dim]
+        live = {32: 500, 200: 500, 1000: 2700}[dim]
         steps = {32: 50, 200: 100, 1000: 60}[dim]
         found, seconds = timed(
             imaging.proximal_nested_sampling, jax.random.key(0), target, num_live=live, num_inner_steps=steps

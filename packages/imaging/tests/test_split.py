@@ -24,6 +24,34 @@ def test_pnp_ula_with_the_denoiser_of_a_gaussian_is_myula_with_its_prox():
     np.testing.assert_allclose(*states, rtol=1e-6)
 
 
+def test_bounds_hold_a_chain_that_runs_away_and_are_not_felt_by_one_that_stays():
+    def chain(denoiser, **bounds):
+        alg = pnp_ula(lambda x: -0.5 * jnp.sum((x - 0.5) ** 2), denoiser, 0.01, 0.3, **bounds)
+        state = alg.init(jnp.full((4, 4), 0.5))
+
+        def step(state, key):
+            state, info = alg.step(key, state)
+            return state, (state.position, info.is_divergent)
+
+        _, (draws, diverged) = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(0), 1500)))(
+            state
+        )
+        return np.asarray(draws), bool(diverged.any())
+
+    def expansive(x, sigma):
+        return x + 0.15 * (x - 0.5)
+
+    free, diverged = chain(expansive)
+    assert diverged or np.abs(free[-1]).max() > 1e3
+    held, diverged = chain(expansive, bounds=(-1.0, 2.0))
+    assert not diverged
+    assert np.abs(held).max() < 5
+    # Inside of the box nothing changes.
+    np.testing.assert_array_equal(
+        chain(lambda x, sigma: 0 * x + 0.5)[0], chain(lambda x, sigma: 0 * x + 0.5, bounds=(-9.0, 9.0))[0]
+    )
+
+
 def test_a_root_by_lanczos_is_the_root_by_eigenvalues():
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(40, 40)))[0]
@@ -98,6 +126,10 @@ def test_settings_are_checked():
     with pytest.raises(ValueError, match=r"beyond the stability limit.*sigma\*\*2"):
         pnp_ula(jnp.sum, lambda x, s: x, 1.0, 0.1, lipschitz=1.0)
     bare = Target(jnp.sum, jnp.sum, position=jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"bounds=\(1, 0\): expected a lower and a larger upper bound"):
+        pnp_ula(jnp.sum, lambda x, s: x, 0.1, 0.1, bounds=(1, 0))
+    with pytest.raises(ValueError, match=r"bounds=2.0: expected a lower"):
+        PnPULASampler(bounds=2.0)
     with pytest.raises(ValueError, match="pnp-ula needs denoiser"):
         PnPULASampler(0.1).build(bare)
     with pytest.raises(ValueError, match="split-gibbs needs prox"):

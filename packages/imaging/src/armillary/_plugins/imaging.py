@@ -123,6 +123,12 @@ def armillary_operators():
             "Shear of a convergence map on the flat sky: weak lensing",
             "Kaiser N., Squires G. 1993, ApJ 404, 441 (doi:10.1086/172297)",
         ),
+        (
+            "spherical-kaiser-squires",
+            "SphericalKaiserSquires",
+            "Shear of a convergence map on the sphere: weak lensing of the whole sky",
+            "Wallis C. G. R. et al. 2022, MNRAS 509, 4480 (arXiv:1703.09233)",
+        ),
     ):
         yield ComponentSpec(name, f"armillary.imaging:{factory}", summary, reference)
 

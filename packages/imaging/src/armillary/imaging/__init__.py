@@ -29,6 +29,7 @@ from ._operators_compose import LinearMap as LinearMap
 from ._operators_compose import Stack as Stack
 from ._operators_compose import Sum as Sum
 from ._operators_compose import check_adjoint as check_adjoint
+from ._operators_sphere import SphericalKaiserSquires as SphericalKaiserSquires
 from ._priors import Box as Box
 from ._priors import GroupL1 as GroupL1
 from ._priors import Positivity as Positivity

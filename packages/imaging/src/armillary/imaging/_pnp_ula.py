@@ -7,7 +7,8 @@ of the prior smoothed by that noise is :math:`(D(x, \sigma) - x) / \sigma^2` by 
                + \sqrt{2 \delta}\, \xi, \qquad \xi \sim N(0, 1).
 
 It is that of `armillary.imaging.myula` with the denoiser for the proximal operator and :math:`\sigma^2` for the
-smoothing, and is made of it.
+smoothing, and is made of it. A denoiser whose residual is expansive can let the chain run away; the term
+:math:`(\Pi_C(X) - X) / \sigma^2` of a box C, which does nothing inside of it, holds it.
 
 Laumont R., De Bortoli V., Almansa A., Delon J., Durmus A., Pereyra M. 2022, SIAM J. Imaging Sci. 15, 701
 (arXiv:2103.04715).
@@ -15,10 +16,12 @@ Laumont R., De Bortoli V., Almansa A., Delon J., Durmus A., Pereyra M. 2022, SIA
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm, build_sampling_algorithm
 from jaxtyping import Array, Float, PyTree
 
@@ -54,6 +57,34 @@ def build_kernel() -> Callable[..., tuple[_myula.MYULAState, _myula.MYULAInfo]]:
     return pnp_kernel
 
 
+def confined(
+    loglikelihood_fn: Callable[[PyTree], Array], bounds: tuple[float, float], sigma: float | Float[Array, ""]
+) -> Callable[[PyTree], Array]:
+    """The log-likelihood less the squared distance from a box, of curvature ``1 / sigma**2``."""
+
+    def distance(x: Array) -> Array:
+        return jnp.sum((x - jnp.clip(x, *bounds)) ** 2)
+
+    return lambda x: loglikelihood_fn(x) - 0.5 / sigma**2 * sum(distance(leaf) for leaf in jax.tree.leaves(x))
+
+
+def check_bounds(bounds: Any) -> None:
+    """Refuse what is not a lower and an upper bound.
+
+    Raises:
+        ValueError: saying what came.
+    """
+    try:
+        low, high = (float(end) for end in bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(
+            f"bounds={bounds!r}: expected a lower and a larger upper bound, both finite, such as (-1, 2) for images "
+            "between 0 and 1"
+        )
+
+
 def as_top_level_api(
     loglikelihood_fn: Callable[[PyTree], Array],
     denoiser: Callable[[PyTree, Any], PyTree],
@@ -61,6 +92,7 @@ def as_top_level_api(
     sigma: float | Float[Array, ""] = 0.05,
     *,
     lipschitz: float | Float[Array, ""] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> SamplingAlgorithm:
     r"""Implements the user interface for the plug-and-play ULA kernel.
 
@@ -90,15 +122,22 @@ def as_top_level_api(
             largest stable step falls with its square.
         lipschitz: the Lipschitz constant of the gradient of the log-likelihood, against which the step size is
             checked; see `armillary.imaging.lipschitz`.
+        bounds: what pixels that leave this range are drawn back to, as strongly as by the denoiser, so that the limit
+            is ``2 / (lipschitz + 2 / sigma**2)``. Wide ones, such as (-1, 2) for images between 0 and 1, are not felt
+            by a chain that stays, and keep one that would run away.
 
     Returns:
         A `blackjax.base.SamplingAlgorithm`; its states and infos are those of `armillary.imaging.myula`.
 
     Raises:
-        ValueError: an argument that is not positive and finite, neither step size nor ``lipschitz``, or a step that is
-            not stable.
+        ValueError: an argument that is not positive and finite, neither step size nor ``lipschitz``, a step that is
+            not stable, or bounds that are not two numbers in order.
     """
     check_positive("sigma", sigma, "it is the standard deviation of the noise that the denoiser takes away")
+    if bounds is not None:
+        check_bounds(bounds)
+        loglikelihood_fn = confined(loglikelihood_fn, bounds, sigma)
+        lipschitz = None if lipschitz is None else lipschitz + 1 / sigma**2
     step_size = _steps.settle(
         step_size,
         lipschitz,

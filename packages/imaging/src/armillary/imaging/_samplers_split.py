@@ -32,19 +32,23 @@ class PnPULASampler:
         step_size: see `armillary.imaging.pnp_ula`, also for its stability limit, of which it is half by default, with
             L the largest curvature of the likelihood where the chain starts, found by the warm-up.
         sigma: the standard deviation of the noise that the denoiser takes away.
+        bounds: see `armillary.imaging.pnp_ula`.
 
     Raises:
-        ValueError: a setting that is not positive and finite.
+        ValueError: a setting that is not positive and finite, or bounds that are not two numbers in order.
     """
 
     step_size: float | None = None
     sigma: float = 0.05
+    bounds: tuple[float, float] | None = None
 
     traits: ClassVar[frozenset[str]] = frozenset({"denoiser"})
 
     def __post_init__(self) -> None:
         check_settings(_pnp_ula.FORMULA, step_size=self.step_size)
         check_positive("sigma", self.sigma, "it is the standard deviation of the noise that the denoiser takes away")
+        if self.bounds is not None:
+            _pnp_ula.check_bounds(self.bounds)
 
     @property
     def bias(self) -> float:
@@ -63,6 +67,7 @@ class PnPULASampler:
             target.denoiser,  # type: ignore[attr-defined]
             settled("step_size", step_size, self.step_size),
             self.sigma,
+            bounds=self.bounds,
         )
 
     def adaptation(self, target: protocols.Target, num_warmup: int) -> protocols.Adaptation:
@@ -72,7 +77,8 @@ class PnPULASampler:
             if self.step_size is not None:
                 return {"step_size": self.step_size}
             constant = _steps.lipschitz(target.log_likelihood, position)
-            return {"step_size": _myula.DEFAULT / (constant + 1 / self.sigma**2)}
+            pulls = 1 if self.bounds is None else 2
+            return {"step_size": _myula.DEFAULT / (constant + pulls / self.sigma**2)}
 
         return found_at_the_start(self, target, find)
 
@@ -161,8 +167,14 @@ class PnPULA(BlackJAXKernel):
             a step size nor a warm-up.
     """
 
-    def __init__(self, target: Target, step_size: float | None = None, sigma: float = 0.05) -> None:
-        super().__init__(target, PnPULASampler(step_size, sigma))
+    def __init__(
+        self,
+        target: Target,
+        step_size: float | None = None,
+        sigma: float = 0.05,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(target, PnPULASampler(step_size, sigma, bounds))
 
 
 class SplitGibbs(BlackJAXKernel):
