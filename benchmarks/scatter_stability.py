@@ -64,9 +64,8 @@ for seed in range(args.seeds):
         found[name].append(np.linalg.norm(features[1:] - features[0], axis=1) / np.linalg.norm(features[0]))
 
 load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-print(
-    f"L = {L}, {args.seeds} fields; JAX {jax.__version__}, {jax.devices()[0].platform}, {platform.machine()}, load {load}"
-)
+device = f"{jax.devices()[0].platform}, {platform.machine()}"
+print(f"L = {L}, {args.seeds} fields; JAX {jax.__version__}, {device}, load {load}")
 print(f"{'eps, radians':24s}" + "".join(f"{size:9.4f}" for size in SIZES) + "   exponent")
 for name, values in found.items():
     mean = np.mean(values, axis=0)
