@@ -7,8 +7,9 @@ the mean over directions ("isotropic") and each direction for itself ("direction
 definition at ``oversample=1``: with the grids of s2scat, and the same numbers up to factors (the tests compare them).
 Each library is measured in a process of its own, one after the other in turns, each on the same number of threads; the
 least and the median of `--repeats` calls are printed, compiled before. Set-up is what comes before compilation: kernels
-and filters, and tracing the statistics; compilation is of these too, and the first call. Memory is what XLA plans for
-the temporary arrays of a gradient. Ratios are of the least times, and of the memories, theirs over ours.
+and filters, and tracing the statistics; compilation is of these too, and the first call; both are CPU time, which the
+load of the machine changes less. Memory is what XLA plans for the temporary arrays of a gradient. Ratios are of the
+least times, and of the memories, theirs over ours.
 
 s2scat pins packages that no longer build. `--peer` is the Python of an environment of its own, made by
 
@@ -64,16 +65,18 @@ def measure(library: str, L: int) -> list[dict[str, object]]:
             sys.modules[name] = torch
         import s2scat
 
-        begin = time.perf_counter()
+        begin = time.process_time()
         kernels = s2scat.configure(L, args.directions, args.scale, True, recursive=False)
-        set_up = time.perf_counter() - begin
+        set_up = time.process_time() - begin
     else:
+        from armillary.scatter import ScatteringCovariance
+
         order = (-1.0) ** np.arange(1, L)
         alm = jnp.asarray(np.concatenate([(order * half[:, 1:].conj())[:, ::-1], half], axis=1))
 
     results = []
     for isotropic in (True, False):
-        begin = time.perf_counter()
+        begin = time.process_time()
         config = kernels
         if library == "s2scat":
 
@@ -82,8 +85,6 @@ def measure(library: str, L: int) -> list[dict[str, object]]:
                 return [x.real for x in found]
 
         else:
-            from armillary.scatter import ScatteringCovariance
-
             config = ScatteringCovariance(L, args.directions, args.scale, isotropic, backend=args.backend)
 
             def compute(alm: jax.Array, config: object) -> list[jax.Array]:
@@ -95,12 +96,12 @@ def measure(library: str, L: int) -> list[dict[str, object]]:
         found: dict[str, object] = {}
         for name, call in {"statistics": forward, "gradient": jax.jit(jax.grad(squares))}.items():
             lowered = call.lower(alm, config)
-            traced = time.perf_counter()
+            traced = time.process_time()
             compiled = lowered.compile()
             jax.block_until_ready(compiled(alm, config))
             if name == "statistics":
                 found["set-up"] = set_up + traced - begin
-                found["compilation"] = time.perf_counter() - traced
+                found["compilation"] = time.process_time() - traced
             times = []
             for _ in range(args.repeats):
                 start = time.perf_counter()
