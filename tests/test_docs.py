@@ -24,7 +24,13 @@ PAGES = sorted(
     ]
 )
 # Pages that take more than a quarter of a minute each.
-LONG = {"denoise-a-map-on-the-sphere", "run-from-a-config", "resume-a-run", "from-a-model-to-a-bayes-factor"}
+LONG = {
+    "denoise-a-map-on-the-sphere",
+    "run-from-a-config",
+    "resume-a-run",
+    "from-a-model-to-a-bayes-factor",
+    "make-textures",
+}
 PAGE = "page_of_documentation"
 COMMAND = "python3 -m venv .venv && .venv/bin/pip install -q uv && .venv/bin/uv run {}"
 
