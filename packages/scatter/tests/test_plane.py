@@ -66,7 +66,7 @@ def test_network_has_the_numbers_of_kymatio(rows, columns, scales, N):
 
 
 def test_network_energy():
-    net = ScatteringNetwork(32, depth=3, N=8, J_min=1, domain="plane")
+    net = ScatteringNetwork(32, depth=3, N=4, J_min=2, domain="plane")
     f = image((32, 32))
     maps, energy = net(f), net.energy(f)
     assert energy.propagated.shape == energy.scattered.shape == (4,)
@@ -81,9 +81,8 @@ def test_network_derivatives_batches_and_types():
     net = ScatteringNetwork((8, 10), depth=2, N=2, J_min=1, domain="plane")
     f = image((2, 8, 10))
     function = jax.jit(net)
-    np.testing.assert_allclose(function(f), net(f), atol=1e-14)
     np.testing.assert_allclose(jax.vmap(function)(f), net(f), atol=1e-14)
-    np.testing.assert_allclose(function(f), [net(x) for x in f], atol=1e-14)
+    np.testing.assert_allclose([function(x) for x in f], net(f), atol=1e-14)
     check_grads(function, (f[0],), order=1, modes=["rev"], eps=1e-6, atol=1e-5, rtol=1e-5)
     assert np.isfinite(jax.grad(lambda x: function(x).sum())(jnp.zeros((8, 10)))).all()
     with jax.enable_x64(False):
@@ -193,16 +192,15 @@ def test_covariances_derivatives_batches_and_types():
     cov = ScatteringCovariance(8, 2, 0, isotropic=False, domain="plane")
     f = image((2, 8, 8)) ** 3
     function = jax.jit(lambda x: cov(x).ravel())
-    np.testing.assert_allclose(function(f), cov(f).ravel(), rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(jax.vmap(function)(f), function(f), rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose([function(x) for x in f], function(f), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(jax.vmap(function)(f), cov(f).ravel(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose([function(x) for x in f], cov(f).ravel(), rtol=1e-12, atol=1e-14)
     check_grads(function, (f[0],), order=1, modes=["rev"], eps=1e-6, atol=1e-5, rtol=1e-5)
     assert np.isfinite(jax.grad(lambda x: function(x).sum())(jnp.zeros((8, 8)))).all()
-    goal = image((64, 64)) ** 3
-    double = ScatteringCovariance(64, domain="plane", reference=goal)(goal)
+    goal = image((32, 32)) ** 3
+    double = ScatteringCovariance(32, 2, 2, domain="plane", reference=goal)(goal)
     with jax.enable_x64(False):
         goal = goal.astype(np.float32)
-        single = ScatteringCovariance(64, domain="plane", reference=goal)(goal)
+        single = ScatteringCovariance(32, 2, 2, domain="plane", reference=goal)(goal)
         assert single.s4.dtype == np.float32
     for group, x in single.groups().items():
         np.testing.assert_allclose(x, double.groups()[group], atol=1e-5 * abs(double.groups()[group]).max())
