@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import gzip
 import importlib.metadata
 import importlib.util
@@ -305,12 +306,14 @@ def throughput() -> Iterator[str]:
     """Proximal steps a second of the constrained moves, denoising 64 x 64 with db6, two levels, float32."""
     sigma, num_steps = 0.04, 4800
     y = picture(64) + sigma * np.random.default_rng(0).normal(size=(64, 64))
-    target = denoising(imaging.L1Wavelet("db6", 2, 1 / 13.3, shape=(64, 64)), y, sigma)
+    prior = imaging.L1Wavelet("db6", 2, 1 / 13.3, shape=(64, 64))
+    target = denoising(prior, y, sigma)
     from armillary.imaging import _nested
 
     for num_live in (2, 50, 500):
         num_delete = num_live // 2
-        start, iterate = _nested.build(target, "px_mala", num_live, num_delete, num_steps // num_delete, 0.3)
+        draw = functools.partial(prior.sample, sample_shape=(num_live,))
+        start, iterate = _nested.build(target, "px_mala", num_live, num_delete, num_steps // num_delete, 0.3, draw)
         first = jax.jit(start)(jax.random.key(0))
         first = first._replace(num_iterations=jnp.asarray(0))
         parameters = first.state.inner_kernel_params | {"num_steps": jnp.asarray(num_steps // num_delete)}

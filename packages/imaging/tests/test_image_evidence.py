@@ -124,6 +124,34 @@ def test_tempering_from_a_density_near_the_posterior():
     assert near.information == pytest.approx(far.information, abs=1)
 
 
+@ROUTES
+def test_a_prior_without_draws_is_drawn_from_by_chains(route):
+    # Known but for its normaliser: neither route needs that.
+    exact, mean, log_z = sparse((4, 4), 0.3, 0.7)
+    target = Target(lambda x: exact.log_prior(x) + 5.0, exact.log_likelihood, position=jnp.zeros(16), prox=exact.prox)
+    found = route(jax.random.key(1), target)
+    assert found.status == "converged"
+    assert abs(found.log_z - log_z) < 3 * found.log_z_err
+    assert np.sqrt(np.mean((found.mean - mean) ** 2)) < 0.1
+    assert found.diagnostics["prior_rhat"] < 1.05
+
+
+@pytest.mark.slow
+@ROUTES
+def test_a_prior_that_is_improper_is_refused(route):
+    # It says nothing of the second parameter, where its chains walk away without end.
+    known = jnp.array([1.0, 0.0])
+    target = Target(
+        lambda x: jnp.sum(known * L1(1.0).log_prob(x)),
+        lambda x: -0.5 * jnp.sum(x**2),
+        position=jnp.zeros(2),
+        prox=lambda x, step: jnp.where(known > 0, L1(1.0).prox(x, step), x),
+    )
+    found = functools.partial(route.func, **dict.fromkeys(route.keywords, 20))(jax.random.key(0), target)
+    assert "the prior may be improper" in found.status
+    assert math.isnan(found.log_z)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -270,8 +298,6 @@ def test_settings_are_checked_before_anything_runs(route, settings, message):
 @ROUTES
 def test_a_target_without_what_is_needed_is_refused(route):
     log_prior, log_likelihood = (lambda x: -jnp.sum(x**2),) * 2
-    with pytest.raises(ValueError, match="needs sample_prior"):
-        route(jax.random.key(0), Target(log_prior, log_likelihood, position=jnp.zeros(2), prox=L1(1.0).prox))
     sample = functools.partial(jax.random.normal, shape=(2,))
     with pytest.raises(ValueError, match="needs prox"):
         route(jax.random.key(0), Target(log_prior, log_likelihood, sample_prior=sample))

@@ -16,6 +16,8 @@ MODULES = sorted(file.stem for file in FOLDER.glob("*.py") if ">>> " in file.rea
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
+    if name.endswith("_sphere"):
+        pytest.importorskip("armillary.sphere")
     results = doctest.testmod(importlib.import_module(f"armillary.imaging.{name}"))
     assert results.attempted > 0
     assert results.failed == 0

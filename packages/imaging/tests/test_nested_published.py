@@ -136,3 +136,6 @@ def test_bad_arguments(change, message):
     target = Target(lambda x: -0.5 * x @ x, sample_prior=lambda key: jax.random.normal(key, (3,)), **functions)
     with pytest.raises(ValueError, match=message):
         proximal_nested_sampling(jax.random.key(0), target, num_live=20, **settings)
+    without = Target(target.log_prior, target.log_likelihood, position=jnp.zeros(3), prox=lambda x, step: x)
+    with pytest.raises(ValueError, match="proxnest_compat=True needs sample_prior"):
+        proximal_nested_sampling(jax.random.key(0), without, proxnest_compat=True, step_size=0.1)

@@ -13,6 +13,7 @@ moves leave the constrained prior as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from ._check import check_count, check_fraction, check_positive
 from ._image_evidence import ImageEvidence, refused
 from ._moments import Moments, add, effective_size, standard_deviation
 from ._nested_published import published_nested_sampling
+from ._prior_chains import prior_draws
 
 # How many random sequences of prior volumes the error of the evidence is estimated from.
 _VOLUME_PATHS = 64
@@ -118,7 +120,13 @@ def constrained_update(target: Target, parts: _Parts) -> Callable[..., Callable[
 
 
 def build(
-    target: Target, inner: str, num_live: int, num_delete: int, num_inner_steps: int, target_rate: float
+    target: Target,
+    inner: str,
+    num_live: int,
+    num_delete: int,
+    num_inner_steps: int,
+    target_rate: float,
+    draw: Callable[[jax.Array], PyTree],
 ) -> tuple[Callable[[jax.Array], Run], Callable[[jax.Array, Run], Run]]:
     """The start of a run, from a key, and an iteration of it, which replaces ``num_delete`` points."""
     parts = parts_of(target, inner)
@@ -135,8 +143,7 @@ def build(
         return base.init_state_strategy(position, target.log_prior, target.log_likelihood)
 
     def start(key: jax.Array) -> Run:
-        assert target.sample_prior is not None
-        positions = jax.vmap(target.sample_prior)(jax.random.split(key, num_live))
+        positions = draw(key)
         particles = base.init(positions, jax.vmap(state_of)).particles
         dtype = particles.loglikelihood.dtype
         spread = sum(jnp.sum(jnp.var(leaf, axis=0)) for leaf in jax.tree.leaves(positions)) / target.dim
@@ -225,8 +232,9 @@ def proximal_nested_sampling(
 
     Args:
         key: a random key.
-        target: with ``sample_prior``, from which the live points start, and for ``inner="px_mala"`` with ``prox``, the
-            proximal operator of the prior or of one of its factors.
+        target: with ``prox``, the proximal operator of the prior or of one of its factors, for ``inner="px_mala"``.
+            The live points start as draws from the prior by ``sample_prior``; without it they are the ends of chains on
+            the prior, which are checked against each other, and whose prior has to be proper but not normalised.
         num_live: live points. The error of ln Z is about ``1.2 * sqrt(information / num_live)``.
         num_delete: points replaced at once; half of them by default, which costs as much for the same error as fewer.
         inner: ``"px_mala"``, or ``"mala"`` for a smooth prior without a proximal operator.
@@ -273,8 +281,8 @@ def proximal_nested_sampling(
     check_fraction("tolerance", tolerance, "1e-3 is usual")
     max_compression = 60.0 + 20.0 * target.dim if max_compression is None else max_compression
     check_positive("max_compression", max_compression, "it is in nats, and must exceed the information")
-    target.require({"sample_prior"}, "proximal_nested_sampling")
     if proxnest_compat:
+        target.require({"sample_prior"}, "proxnest_compat=True")
         return published_nested_sampling(
             key,
             target,
@@ -284,8 +292,9 @@ def proximal_nested_sampling(
             tolerance=tolerance,
             max_compression=max_compression,
         )
-    start, iterate = build(target, inner, num_live, num_delete, num_inner_steps, target_acceptance_rate)
-    start_key, run_key = jax.random.split(key)
+    prior_key, start_key, run_key = jax.random.split(key, 3)
+    prior = prior_draws(prior_key, target, parts_of(target, inner), num_live)
+    start, iterate = build(target, inner, num_live, num_delete, num_inner_steps, target_acceptance_rate, prior.draw)
 
     def remains(run: Run) -> Array:
         integrator = run.state.integrator
@@ -309,7 +318,9 @@ def proximal_nested_sampling(
             f"the log-likelihood is not finite at {bad} of {num_live} draws from the prior: give a likelihood that is "
             "positive wherever the prior is, or a prior without the rest"
         )
-    return _finish(last, num_live, num_delete, num_inner_steps, max_compression, bool(remains(last)))
+    found = _finish(last, num_live, num_delete, num_inner_steps, max_compression, bool(remains(last)))
+    found = dataclasses.replace(found, diagnostics={**found.diagnostics, **prior.diagnostics})
+    return refused(found, prior.fault) if prior.fault else found
 
 
 def _finish(

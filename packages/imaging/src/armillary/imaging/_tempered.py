@@ -31,6 +31,7 @@ from . import _px_mala, _steps
 from ._check import check_count, check_fraction
 from ._image_evidence import ImageEvidence, refused
 from ._nested import parts_of
+from ._prior_chains import PriorDraws, prior_draws
 
 # Rounds of tuning the first step size.
 _TUNING_ROUNDS = 60
@@ -54,12 +55,11 @@ class _Run(NamedTuple):
 
 
 def _start_of(
-    target: Target, reference: PyTree | None
-) -> tuple[Callable[[jax.Array], PyTree], Callable[[PyTree], Any]]:
+    key: jax.Array, target: Target, prior: Any, reference: PyTree | None, num: int
+) -> tuple[PriorDraws, Callable[[PyTree], Any]]:
     """How the first particles are drawn, and the log-density of the reference, which is 0 for the prior itself."""
     if reference is None:
-        assert target.sample_prior is not None
-        return target.sample_prior, lambda x: 0.0
+        return prior_draws(key, target, prior, num), lambda x: 0.0
     leaves, structure = jax.tree.flatten(reference, is_leaf=lambda leaf: isinstance(leaf, dist.Distribution))
     wanted = jax.tree.structure(target.structure)
     # A PyTreeDef is compiled, and jaxlib says nothing of its type.
@@ -76,12 +76,12 @@ def _start_of(
 
     def draw(key: jax.Array) -> PyTree:
         keys = jax.random.split(key, len(leaves))
-        return jax.tree.unflatten(structure, [leaf.sample(k) for leaf, k in zip(leaves, keys, strict=True)])
+        return jax.tree.unflatten(structure, [leaf.sample(k, (num,)) for leaf, k in zip(leaves, keys, strict=True)])
 
     def log_density(position: PyTree) -> Array:
         return sum(leaf.log_prob(x) for leaf, x in zip(leaves, jax.tree.leaves(position), strict=True))
 
-    return draw, log_density
+    return PriorDraws(draw, {}, ""), log_density
 
 
 def tempered_evidence(
@@ -113,11 +113,12 @@ def tempered_evidence(
 
     Args:
         key: a random key.
-        target: with ``sample_prior``, from which the particles start where no reference is given, and for
-            ``inner="px_mala"`` with ``prox``, the proximal operator of the prior or of one of its factors.
+        target: with ``prox``, the proximal operator of the prior or of one of its factors, for ``inner="px_mala"``.
+            Where no reference is given the particles start from the prior, as in `proximal_nested_sampling`.
         reference: a normalised density q to start from instead of the prior: a NumPyro distribution over the position,
             or a pytree of them like it. Near the posterior, and wider than it, it saves most of the way and of the
-            error: for an image in white noise ``dist.Normal(y, sigma).to_event(2)``, which is the likelihood.
+            error: for an image in white noise ``dist.Normal(y, sigma).to_event(2)``, which is the likelihood. It
+            needs a prior that is normalised.
         num_particles: N. The error of ln Z falls as its square root.
         inner: ``"px_mala"``, or ``"mala"`` for a smooth prior without a proximal operator.
         num_inner_steps: moves of every particle at each temperature. It is enough when twice as many change neither
@@ -143,11 +144,10 @@ def tempered_evidence(
     check_fraction("target_ess", target_ess, "0.8 is usual")
     check_fraction("target_acceptance_rate", target_acceptance_rate, "0.574 is usual")
     check_count("max_temperatures", max_temperatures, "1000 are more than most models need")
-    if reference is None:
-        target.require({"sample_prior"}, "tempered_evidence")
-    first_draw, log_reference = _start_of(target, reference)
-    start_name = "the prior" if reference is None else "the reference"
     prior = parts_of(target, inner)
+    prior_key, key = jax.random.split(key)
+    first, log_reference = _start_of(prior_key, target, prior, reference, num_particles)
+    start_name = "the prior" if reference is None else "the reference"
     kernel = _px_mala.build_kernel()
 
     def move(
@@ -166,8 +166,8 @@ def tempered_evidence(
                 state, info = kernel(jax.random.fold_in(key, i), state, *parts, step_size, step_size)
                 return state, rates + info.acceptance_rate
 
-            first = _px_mala.init(position, *parts, step_size)
-            state, rates = jax.lax.fori_loop(0, num_steps, step, (first, jnp.zeros_like(first.logdensity)))
+            state = _px_mala.init(position, *parts, step_size)
+            state, rates = jax.lax.fori_loop(0, num_steps, step, (state, jnp.zeros_like(state.logdensity)))
             return state.position, rates / num_steps
 
         positions, rates = jax.vmap(chain)(jax.random.split(key, num_particles), positions)
@@ -186,7 +186,7 @@ def tempered_evidence(
         return jnp.where(delta >= room, 1.0, beta + delta).astype(beta.dtype), delta
 
     def start(key: jax.Array) -> _Run:
-        positions = jax.vmap(first_draw)(jax.random.split(key, num_particles))
+        positions = first.draw(key)
         heights = jax.vmap(height)(positions)
         dtype = heights.dtype
         zero = jnp.zeros((), dtype)
@@ -227,8 +227,8 @@ def tempered_evidence(
     @jax.jit
     def whole(key: jax.Array) -> tuple[Array, _Run]:
         start_key, run_key = jax.random.split(key)
-        first = start(start_key)
-        return first.height, jax.lax.while_loop(remains, lambda run: iterate(run, run_key), first)
+        begun = start(start_key)
+        return begun.height, jax.lax.while_loop(remains, lambda run: iterate(run, run_key), begun)
 
     heights, run = whole(key)
     if not bool(jnp.isfinite(heights).all()):
@@ -251,6 +251,7 @@ def tempered_evidence(
             "step_size": float(run.step_size),
             "families": int(np.count_nonzero(sizes)),
             "log_z_err_of_weights": math.sqrt(float(run.variance)),
+            **first.diagnostics,
         },
         information=float(jax.vmap(target.log_likelihood)(run.positions).mean()) - log_z,
         mean=jax.tree.map(lambda leaf: leaf.mean(axis=0), run.positions),
@@ -264,6 +265,8 @@ def tempered_evidence(
             f"stopped at beta = {float(run.beta):.3g} after {int(run.num_temperatures)} temperatures: raise "
             "max_temperatures, and check that the log-likelihood is finite",
         )
+    if first.fault:
+        return refused(found, first.fault)
     families = np.count_nonzero(sizes)
     if families < 5:
         return refused(
