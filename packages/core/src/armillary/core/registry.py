@@ -69,9 +69,13 @@ _PROVIDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "transform": ("sht", "wigner", "wavelets"),
         "prior": ("isotropic-gaussian", "wavelet-l1"),
         "likelihood": ("masked-gaussian",),
-        "demo": ("earth",),
+        "demo": ("earth", "earth-segmentation"),
     },
-    "armillary-scatter": {"transform": ("axisymmetric-wavelets",), "demo": ("texture",)},
+    "armillary-scatter": {
+        "transform": ("axisymmetric-wavelets",),
+        "prior": ("scattering", "scattering-maximum-entropy"),
+        "demo": ("texture",),
+    },
     "armillary-evidence": {
         "evidence_estimator": ("flow", "lhm", "bridge", "importance"),
         "flow": ("spline", "realnvp", "autoregressive", "matching"),
