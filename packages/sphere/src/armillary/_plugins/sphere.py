@@ -69,3 +69,9 @@ def armillary_demos():
         "armillary.sphere._earth:demo",
         "The power spectrum of the Earth's relief: a power law, or a broken one?",
     )
+    yield ComponentSpec(
+        "earth-segmentation",
+        "armillary.sphere._segmentation_demo:demo",
+        "Land and sea on turned pictures of the Earth: a network on the sphere learns them",
+        "Ocampo J., Price M. A., McEwen J. D. 2023, ICLR (arXiv:2209.13603)",
+    )

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ._nn import SphericalLayerNorm as SphericalLayerNorm
     from ._nn import SphericalPool as SphericalPool
     from ._nn import SphericalResample as SphericalResample
+    from ._nn_training import TrainedNetwork as TrainedNetwork
+    from ._nn_training import train_network as train_network
     from ._nn_unet import SphericalUNet as SphericalUNet
 
 _LAZY = {
@@ -60,6 +62,8 @@ _LAZY = {
     "SphericalResample": "._nn",
     "SphericalUNet": "._nn_unet",
     "cost": "._disco_cost",
+    "TrainedNetwork": "._nn_training",
+    "train_network": "._nn_training",
 }
 
 

@@ -21,17 +21,33 @@ from ._nn import SphericalLayerNorm
 
 
 class _Block(eqx.Module):
-    """A convolution, normalisation and rectifier."""
+    """A convolution and, on one grid, a linear map of channels at each point; then normalisation and rectifier.
+
+    Filters are smooth over the distance of points, so that the quadrature is accurate: the linear map is what sees and
+    keeps single points.
+    """
 
     convolution: DiscoConv | DiscoConvTranspose
+    linear: Float[Array, "outputs inputs"] | None
     norm: SphericalLayerNorm
 
-    def __init__(self, convolution: DiscoConv | DiscoConvTranspose) -> None:
+    def __init__(self, convolution: DiscoConv | DiscoConvTranspose, key: jax.Array) -> None:
         self.convolution = convolution
-        self.norm = SphericalLayerNorm(len(convolution.weight), convolution.grid_out)
+        outputs, inputs, _ = convolution.weight.shape
+        scale = math.sqrt(2 / inputs)
+        same = convolution.grid_in == convolution.grid_out
+        self.linear = scale * jax.random.normal(key, (outputs, inputs), jnp.float32) if same else None
+        self.norm = SphericalLayerNorm(outputs, convolution.grid_out)
 
     def __call__(self, x: Array) -> Array:
-        return jax.nn.gelu(self.norm(self.convolution(x)))
+        y = self.convolution(x)
+        if self.linear is not None:
+            y = y + _mixed(self.linear, x)
+        return jax.nn.gelu(self.norm(y))
+
+
+def _mixed(matrix: Float[Array, "outputs inputs"], x: Array) -> Array:
+    return jnp.einsum("oc,c...->o...", matrix.astype(x.dtype), x)
 
 
 class SphericalUNet(eqx.Module):
@@ -39,8 +55,9 @@ class SphericalUNet(eqx.Module):
 
     At each of the ``len(widths)`` levels, of half the resolution of the one before, there is a convolution on the way
     down and one on the way up; between levels go a `DiscoConv` to the coarser grid and a `DiscoConvTranspose` back, and
-    what is at a level on the way down is an input on the way up. A `SphericalLayerNorm` and GELU follow each; last is a
-    linear map of channels. With the default basis the network commutes with rotations as far as its convolutions do.
+    what is at a level on the way down is an input on the way up. To what a convolution on one grid gives, a linear map
+    of the channels at each point is added; a `SphericalLayerNorm` and GELU follow each, and at the end is a linear map.
+    With the default basis the network commutes with rotations as far as its convolutions do.
 
     Args:
         in_channels: the number of channels that go in.
@@ -91,10 +108,11 @@ class SphericalUNet(eqx.Module):
         self.in_channels = check_integer("in_channels", in_channels, 1, None, "the number of channels that go in")
         outputs = check_integer("out_channels", out_channels, 1, None, "the number of channels that come out")
         grids = _grids(grid, len(widths))
-        keys = iter(jax.random.split(key, 4 * len(widths)))
+        keys = iter(jax.random.split(key, 8 * len(widths)))
 
         def block(kind: Any, inputs: int, outputs: int, *where: Grid) -> _Block:
-            return _Block(kind(inputs, outputs, *where, basis, kernel_shape, use_bias=False, key=next(keys)))
+            convolution = kind(inputs, outputs, *where, basis, kernel_shape, use_bias=False, key=next(keys))
+            return _Block(convolution, next(keys))
 
         levels = list(pairwise(zip(widths, grids, strict=True)))
         self.down = tuple(
@@ -125,7 +143,7 @@ class SphericalUNet(eqx.Module):
             x = down(deeper(x))
         for higher, up, skip in zip(self.higher[::-1], self.up[::-1], skipped[::-1], strict=True):
             x = up(jnp.concatenate([skip, higher(x)]))
-        y = jnp.einsum("oc,c...->o...", self.head.astype(x.dtype), x)
+        y = _mixed(self.head, x)
         return y + self.bias.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
