@@ -8,7 +8,7 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Complex, Float
+from jaxtyping import Array, Complex, Float
 
 from armillary.sphere import alm_to_real
 
@@ -64,7 +64,7 @@ class MaximumEntropyPrior(TiltedGaussian):
     -14.703
     """
 
-    pytree_data_fields = ("theta", "radius")
+    pytree_data_fields: tuple[str, ...] = ("theta", "radius")
 
     theta: Float[Array, " coefficients"]
     radius: Float[Array, ""]
@@ -74,7 +74,7 @@ class MaximumEntropyPrior(TiltedGaussian):
         cov: ScatteringCovariance,
         theta: Float[Array, " coefficients"],
         cl: Float[Array, " L"],
-        radius: Float[ArrayLike, ""] = 2.0,
+        radius: float = 2.0,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -146,7 +146,7 @@ class MaximumEntropyPrior(TiltedGaussian):
         farthest = float(jnp.mean((x / root) ** 2, axis=-1).max())
         return cls(cov, jnp.asarray(theta, spectrum.dtype), spectrum, (_WALL * max(farthest, 1.0)) ** 0.5)
 
-    def potential(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:  # type: ignore[override]
+    def potential(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:
         """Minus the logarithm of what the Gaussian is multiplied by, of coefficients in the real layout."""
         x = self._check(x)
         square = ((x / self.root.astype(x.dtype)) ** 2).mean(axis=-1)

@@ -60,7 +60,7 @@ class ScatteringPrior(TiltedGaussian):
     ((5,), False)
     """
 
-    pytree_data_fields = ("statistics", "whitener")
+    pytree_data_fields: tuple[str, ...] = ("statistics", "whitener")
 
     statistics: Float[Array, " coefficients"]
     whitener: Float[Array, "coefficients coefficients"]
@@ -122,9 +122,10 @@ class ScatteringPrior(TiltedGaussian):
         root = fits.degrees_to_modes(jnp.sqrt(cl))
         key = jax.random.key(0) if key is None else key
         covariance = fits.gaussian_covariance(key, cov, root)
-        return cls(cov, fits.statistics_of_each(cov, alm_to_real(alm)).mean(axis=0), covariance, cl)
+        s = fits.statistics_of_each(cov, alm_to_real(alm)).mean(axis=0)
+        return cls(cov, jnp.asarray(s, cl.dtype), jnp.asarray(covariance, cl.dtype), cl)
 
-    def potential(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:  # type: ignore[override]
+    def potential(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:
         """U, of coefficients in the real layout."""
         x = self._check(x)
         apart = fits.statistics_of(self.cov, x) - self.statistics.astype(x.dtype)

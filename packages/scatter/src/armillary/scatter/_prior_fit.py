@@ -96,7 +96,7 @@ def examples_of(maps: Any, cov: ScatteringCovariance) -> Array:
             )
         if not np.isfinite(values).all():
             raise ValueError("maps has values that are NaN or infinite")
-        maps = SHT(GaussLegendre(L), real=True, backend=cov.backend).analysis(jnp.asarray(maps))  # type: ignore[arg-type]
+        maps = SHT(GaussLegendre(L), real=True, backend=cov.backend).analysis(jnp.asarray(maps))
     alm = check_alm("maps", maps, L)
     if alm.ndim > 3 or alm.size == 0:
         raise ValueError(f"maps has shape {values.shape}: one example, or some of them along the first axis")

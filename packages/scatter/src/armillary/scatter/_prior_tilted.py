@@ -28,7 +28,7 @@ class TiltedGaussian(dist.Distribution):
     """An isotropic Gaussian field, times the exponential of minus a potential: what the priors here have in common."""
 
     support = constraints.real_vector
-    pytree_data_fields = ("cov", "cl", "log_normaliser", "log_normaliser_error")
+    pytree_data_fields: tuple[str, ...] = ("cov", "cl", "log_normaliser", "log_normaliser_error")
 
     cov: ScatteringCovariance
     cl: Float[Array, " L"]
