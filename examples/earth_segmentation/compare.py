@@ -20,7 +20,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--rings", type=int, default=32, help="steps between the rings, a multiple of 4")
 parser.add_argument("--seeds", type=int, default=3)
 parser.add_argument("--examples", type=int, default=4)
-parser.add_argument("--epochs", type=int, default=60)
+parser.add_argument("--epochs", type=int, default=150)
 parser.add_argument("--noise", type=float, default=0.5)
 args = parser.parse_args()
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")

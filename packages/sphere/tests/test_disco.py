@@ -243,7 +243,11 @@ def test_the_transpose_is_the_adjoint(fine, coarse):
 @pytest.mark.usefixtures("x64", "quick_compilation")
 @pytest.mark.parametrize(
     ("kind", "grid_in", "grid_out", "order"),
-    [(DiscoConv, ClenshawCurtis(4), ClenshawCurtis(2), 2), (DiscoConvTranspose, Healpix(1), Healpix(2), 1)],
+    [
+        (DiscoConv, ClenshawCurtis(4), ClenshawCurtis(2), 1),
+        (DiscoConvTranspose, Healpix(1), Healpix(2), 1),
+        pytest.param(DiscoConv, ClenshawCurtis(4), ClenshawCurtis(2), 2, marks=pytest.mark.slow),
+    ],
 )
 def test_derivatives(kind, grid_in, grid_out, order, monkeypatch):
     monkeypatch.setitem(contract._BLOCK, "cpu", 100)
@@ -251,15 +255,17 @@ def test_derivatives(kind, grid_in, grid_out, order, monkeypatch):
     x, w = field(layer)[:, None], np.asarray(layer.weight, float)
     function = jax.jit(lambda w, x: contract.convolve(layer.operator, w, x, 2))
     check_grads(function, (w, x), order, modes=["fwd", "rev"])
-    check_grads(lambda w: function(w, x), (w,), 1)
-    check_grads(lambda x: function(w, x), (x,), 1)
+    if order > 1:
+        return
+    check_grads(lambda w: function(w, x), (w,), 1, modes=["rev"])
+    check_grads(lambda x: function(w, x), (x,), 1, modes=["rev"])
     # Every way of batching is that of a loop.
     gradient = jax.grad(lambda w, x: jnp.sin(function(w, x)).sum(), (0, 1))
 
     def everything(w, x):
         return function(w, x), gradient(w, x), jax.jvp(function, (w, x), (w, x))[1]
 
-    for axes in ((None, 0), (0, None), (0, 0)):
+    for axes in ((None, 0), (0, 0)):
         args = [a if axis is None else np.stack([a, 2 * a]) for a, axis in zip((w, x), axes, strict=True)]
         found = jax.vmap(everything, axes)(*args)
         for i in range(2):

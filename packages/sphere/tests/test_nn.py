@@ -116,6 +116,7 @@ def test_a_spectral_convolution_multiplies_coefficients():
     assert_allclose(SHT(GRID, real=True).analysis(turned), rotate_alm(expected, *ANGLES), atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_network_commutes_with_rotations_as_its_grid_is_refined():
     """Of a smooth field; the rectifiers' high degrees are what remains."""
@@ -142,12 +143,12 @@ def test_the_grids_of_a_network():
         (DriscollHealy(8), DriscollHealy(2)),
         (Healpix(4), Healpix(1)),
     ]:
-        network = SphericalUNet(2, 3, grid, widths=(2, 3, 4), key=key)
+        network = eqx.filter_eval_shape(SphericalUNet, 2, 3, grid, widths=(2, 3, 4), key=key)
         assert network.deeper[-1].convolution.grid_out == coarsest
         assert network.higher[-1].convolution.grid_in == coarsest
 
 
-@pytest.mark.parametrize("grid", [ClenshawCurtis(8), Healpix(2)])
+@pytest.mark.parametrize("grid", [ClenshawCurtis(8), pytest.param(Healpix(2), marks=pytest.mark.slow)])
 def test_networks_in_single_precision(grid):
     network = SphericalUNet(2, 3, grid, widths=(2, 3), basis="zernike", kernel_shape=2, key=jax.random.key(0))
     x = fields(2, 2, grid=grid).astype(np.float32)

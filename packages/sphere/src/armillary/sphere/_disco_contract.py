@@ -272,6 +272,8 @@ def _by_lists(
 def _run(operator: Operator, *args: Any) -> tuple[Any, Any]:
     by = _by_rings if operator.stencil.method == "fourier" else _by_lists
     x, tables, groups, weight, y = args
+    # In a function compiled around this they are constants, which XLA would pad, and keep twice, while it compiles.
+    tables = lax.optimization_barrier(tables)
     return by(x, tables, operator, groups, weight, y)
 
 

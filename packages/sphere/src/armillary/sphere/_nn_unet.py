@@ -78,7 +78,7 @@ class SphericalUNet(eqx.Module):
     >>> from armillary.sphere import ClenshawCurtis, SphericalUNet
     >>> grid = ClenshawCurtis(16)
     >>> network = SphericalUNet(3, 2, grid, widths=(4, 8), key=jax.random.key(0))
-    >>> network(jax.numpy.ones((3, *grid.shape))).shape
+    >>> jax.jit(lambda x: network(x))(jax.numpy.ones((3, *grid.shape))).shape
     (2, 17, 32)
     """
 
