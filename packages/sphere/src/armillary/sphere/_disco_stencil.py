@@ -113,16 +113,22 @@ def _pairs(stencil: Stencil) -> int:
     return total
 
 
+@functools.lru_cache(maxsize=16)
+def _rings(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The colatitudes and weights of a grid, which computes them at each look."""
+    return grid.theta, grid.weights
+
+
 def _reached(stencil: Stencil) -> Iterator[tuple[int, np.ndarray]]:
     """Each ring of the centres and the rings of the points that it reaches."""
-    theta = stencil.points.theta
-    for t, centre in enumerate(stencil.centres.theta):
+    theta = _rings(stencil.points)[0]
+    for t, centre in enumerate(_rings(stencil.centres)[0]):
         yield t, np.flatnonzero(abs(theta - centre) <= stencil.cutoff * (1 + _EDGE))
 
 
 def _half_width(stencil: Stencil, t: int, rings: np.ndarray) -> np.ndarray:
     """The largest difference of longitudes, for a ring of the centres and rings of the points, within the cap."""
-    theta, other = stencil.centres.theta[t], stencil.points.theta[rings]
+    theta, other = _rings(stencil.centres)[0][t], _rings(stencil.points)[0][rings]
     reach = np.sin(min(stencil.cutoff * (1 + _EDGE), np.pi) / 2) ** 2
     inside = reach - np.sin((other - theta) / 2) ** 2
     product = np.sin(theta) * np.sin(other)
@@ -159,8 +165,8 @@ def _tables(stencil: Stencil, dtype: np.dtype) -> tuple[Array, ...]:
 def _weight(stencil: Stencil, t: int, rings: np.ndarray) -> np.ndarray:
     """The quadrature weight of every ring of `rings` for the ring t of the centres."""
     if stencil.weighted == "points":
-        return stencil.points.weights[rings]
-    return np.full(len(rings), stencil.centres.weights[t])
+        return _rings(stencil.points)[1][rings]
+    return np.full(len(rings), _rings(stencil.centres)[1][t])
 
 
 def _spectra(stencil: Stencil, dtype: np.dtype) -> list[np.ndarray]:
@@ -175,12 +181,12 @@ def _spectra(stencil: Stencil, dtype: np.dtype) -> list[np.ndarray]:
     table = np.zeros(shape, dtype)
     phi = 2 * np.pi * np.arange(n) / n
     half = np.sin(phi / 2) ** 2
-    theta = stencil.points.theta
+    theta = _rings(stencil.points)[0]
     reach = np.sin(min(stencil.cutoff * (1 + _EDGE), np.pi) / 2) ** 2 * (1 + _EDGE)
     for t, rings in _reached(stencil):
         if not len(rings):
             continue
-        centre, other = stencil.centres.theta[t], theta[rings]
+        centre, other = _rings(stencil.centres)[0][t], theta[rings]
         near = np.sin((other - centre) / 2)[:, None] ** 2 + np.sin(centre) * np.sin(other)[:, None] * half <= reach
         row, column = np.nonzero(near)
         values = np.zeros((stencil.basis.size, len(rings), n))
@@ -214,7 +220,7 @@ def _entries(stencil: Stencil) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
             first = np.floor((phi - half - points.phi0[ring]) / step).astype(int)
             column = (first[:, None] + np.arange(window)) % count
             delta = points.phi0[ring] + step * column - phi[:, None]
-            values = filters(stencil, centres.theta[t], points.theta[ring], delta) * weight
+            values = filters(stencil, _rings(centres)[0][t], _rings(points)[0][ring], delta) * weight
             row, place = np.nonzero(values.any(axis=0))
             yield starts[0][t] + row, starts[1][ring] + column[row, place], values[:, row, place]
 
