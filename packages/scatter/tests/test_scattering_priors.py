@@ -356,6 +356,7 @@ def test_errors():
         (lambda: ScatteringPrior(None, mu, sigma, CL), "cov=None: a ScatteringCovariance"),
         (lambda: ScatteringPrior(plane, mu, sigma, CL), "cov has domain='plane'"),
         (lambda: ScatteringPrior(ScatteringCovariance(4, N=1, compat="s2scat"), mu, sigma, CL), "compat='s2scat'"),
+        (lambda: ScatteringPrior(ScatteringCovariance(4, N=1, spectra=True), mu, sigma, CL), "cov has spectra=True"),
         (lambda: ScatteringPrior(c, mu[1:], sigma, CL), rf"statistics is float64 of shape \({K - 1},\)"),
         (lambda: ScatteringPrior(c, mu + 1j, sigma, CL), "statistics is complex128"),
         (lambda: ScatteringPrior(c, mu, sigma[1:], CL), rf"covariance has shape \({K - 1}, {K}\)"),

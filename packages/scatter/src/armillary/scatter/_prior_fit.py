@@ -29,6 +29,8 @@ def check_cov(cov: Any) -> ScatteringCovariance:
             f"cov has domain={cov.domain!r} and compat={cov.compat!r}: 'sphere' and None, the literature's statistics "
             "of fields on the sphere, are needed"
         )
+    if cov.spectra:
+        raise ValueError("cov has spectra=True: a prior has the spectrum in its Gaussian; make cov without it")
     return cov
 
 
