@@ -13,14 +13,18 @@ are the adjoints at the opposite spin, with E and B conjugated, times :math:`(-1
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+
+from ._grids import GaussLegendre
 
 if TYPE_CHECKING:
     from ._sht import SHT
@@ -56,12 +60,25 @@ def adjoint_synthesis(sht: SHT, f: Array) -> Array:
 
 def analysis(sht: SHT, f: Array) -> Array:
     """(b, *grid.shape) -> (b, L, 2 L - 1), on all grids but HEALPix."""
-    return _from_map(sht, f, weighted=True)
+    wide = _whole(sht)
+    return _from_map(wide, f, weighted=True)[:, : sht.L, wide.L - sht.L : wide.L + sht.L - 1]
 
 
 def adjoint_analysis(sht: SHT, alm: Array) -> Array:
     """(b, L, 2 L - 1) -> (b, *grid.shape), on all grids but HEALPix."""
-    return _to_map(sht, alm, weighted=True)
+    wide = _whole(sht)
+    extra = wide.L - sht.L
+    return _to_map(wide, jnp.pad(alm, [(0, 0), (0, extra), (extra, extra)]), weighted=True)
+
+
+def _whole(sht: SHT) -> SHT:
+    """The transform at the grid's own bandlimit, where the analysis below it would take what is above for its own.
+
+    That of ducc0 takes maps to be of the bandlimit that is asked for, but on Gauss-Legendre grids.
+    """
+    if isinstance(sht.grid, GaussLegendre) or sht.L == sht.grid.L:
+        return sht
+    return dataclasses.replace(sht, L=sht.grid.L)
 
 
 def _to_map(sht: SHT, alm: Array, weighted: bool) -> Array:

@@ -48,7 +48,7 @@ class SHT:
     float32, so that the result has the accuracy of float32 at any bandlimit. Neither under- nor overflows.
 
     Backends, for the same numbers to rounding. One exception: on Driscoll-Healy grids, and Clenshaw-Curtis grids with
-    more rings than needed, ``"ducc"`` has other quadrature weights, as exact for maps within the bandlimit. The
+    more rings than needed, ``"ducc"`` has other quadrature weights, as exact for maps within the grid's bandlimit. The
     `analysis` of maps with power above it, and so `adjoint_analysis`, differ there by some parts in a thousand.
 
     - ``"jax"``: on any device. The recursion over degrees is shared by a batch, and nothing of size ``L**3`` is stored.
