@@ -30,6 +30,7 @@ LONG = {
     "resume-a-run",
     "from-a-model-to-a-bayes-factor",
     "make-textures",
+    "train-a-network-on-the-sphere",
 }
 PAGE = "page_of_documentation"
 COMMAND = "python3 -m venv .venv && .venv/bin/pip install -q uv && .venv/bin/uv run {}"
