@@ -57,7 +57,8 @@ def test_posterior_of_both_samplers_is_that_of_importance_sampling():
 
     for kernel, warmup, num, tolerance in [
         (NUTS(model), 300, 2000, 0.1),
-        (ULA(model, step_size=0.01), 2000, 200_000, 0.15),
+        # The potential grows as the fourth power of the field: unadjusted steps have to be short, or the chain escapes.
+        (ULA(model, step_size=0.003), 2000, 400_000, 0.15),
     ]:
         mcmc = MCMC(kernel, num_warmup=warmup, num_samples=num, progress_bar=False)
         mcmc.run(jax.random.key(1), prior, jnp.asarray(data), jnp.asarray(seen))

@@ -171,8 +171,8 @@ def test_a_reference_that_is_not_like_a_position(reference, message):
 
 def test_tempering_whose_moves_do_not_mix_is_refused():
     # One move at each temperature, of a prior far from the posterior: families die out, and the weights do not know.
-    found = tempered_evidence(jax.random.key(0), sparse((4, 4), 0.02, 0.2)[0], num_particles=200, num_inner_steps=1)
-    assert found.diagnostics["log_z_err_of_weights"] < 0.3
+    found = tempered_evidence(jax.random.key(0), sparse((4, 4), 0.02, 0.2)[0], num_particles=100, num_inner_steps=1)
+    assert found.diagnostics["log_z_err_of_weights"] < 0.4
     assert found.diagnostics["families"] < 5
     assert found.status.startswith("all particles descend from")
     assert math.isnan(found.log_z)

@@ -34,6 +34,9 @@ class ScatteringPrior(TiltedGaussian):
     more fields with the statistics of Gaussian ones that draws are between these and :math:`\mu`, the closer to
     :math:`\mu` the smaller :math:`\Sigma` is.
 
+    U grows as the fourth power of the field: samplers without an accept-reject step, such as ULA, need short steps, or
+    their chains escape.
+
     Draws are the ends of chains of 32 transitions of Hamiltonian Monte Carlo from Gaussian fields, annealed over the
     first 24: independent of each other, and as good as the chains are long, of which `chains` tells.
 
