@@ -38,10 +38,11 @@ class Row(NamedTuple):
 
 def lognormal(L):
     x = np.random.default_rng(0).normal(size=L * L) / (1 + np.repeat(np.arange(L), 2 * np.arange(L) + 1)) ** 1.5
+    x = x.astype(np.float32)
     sht = SHT(GaussLegendre(2 * L), L, real=True)
     f = np.asarray(sht.synthesis(alm_from_real(x)))
     f = np.exp(f / f.std())
-    return sht.analysis(jnp.asarray(f - f.mean()))
+    return sht.analysis(jnp.asarray(f - f.mean(), jnp.float32))
 
 
 def relief(L):
