@@ -120,7 +120,9 @@ def test_images(levels):
     waves = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1]))
     f = np.fft.ifft2(np.fft.fft2(noise) / (0.02 + waves) ** 1.5).real
     goal = np.exp(f / f.std())
-    cov = ScatteringCovariance(shape, 2, 1, isotropic="relative" if levels == 2 else True, reference=goal, domain="plane")
+    cov = ScatteringCovariance(
+        shape, 2, 1, isotropic="relative" if levels == 2 else True, reference=goal, domain="plane"
+    )
     steps: list[SynthesisProgress] = []
     images = synthesise(jax.random.key(0), cov, goal, num=2, levels=levels, ensemble=64, progress=steps.append)
     assert images.shape == (2, *shape)
