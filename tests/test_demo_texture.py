@@ -67,12 +67,13 @@ def test_small(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_command(tmp_path):
     done = subprocess.run(
         [str(Path(sys.executable).parent / "armillary"), "demo", "texture", "--output", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=290,
+        timeout=1100,
         env=os.environ | {"COLUMNS": "200"},
         check=False,
     )

@@ -222,22 +222,6 @@ def test_score_matching_of_band_powers_is_a_closed_form():
     assert abs(CL / cl - 1)[1:].max() > 0.3
 
 
-@pytest.mark.slow
-def test_score_matching_finds_the_parameters_that_made_the_examples():
-    """Of moduli too, whose Laplacian automatic differentiation does not see."""
-    groups = np.array([label.group for label in _prior_fit.labels(cov())])
-    theta = np.where(groups == "s1", 3.0, 0.0)
-    p = MaximumEntropyPrior(cov(), theta, CL, 5.0)
-    x = p.chains(jax.random.key(0), 2048, 48).x
-    fits = [
-        np.asarray(MaximumEntropyPrior.fit(alm_from_real(part), cov(), terms=["s1"], cl=CL).theta)[groups == "s1"]
-        for part in np.split(np.asarray(x), 8)
-    ]
-    error = np.std(fits, axis=0, ddof=1) / 8**0.5
-    assert error.max() < 0.5
-    assert abs((np.mean(fits, axis=0) - 3) / error).max() < 4.5
-
-
 def test_fits_are_of_their_examples():
     maps = lognormal(6)
     c = cov()
@@ -313,7 +297,7 @@ def test_conformance(check):
         check(Case(single, tolerance=1e-4))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", HEAVY)
 def test_conformance_of_many_draws(name):
     with jax.enable_x64(False):
