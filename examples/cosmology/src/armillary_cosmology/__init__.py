@@ -1,3 +1,17 @@
 """Cosmology with Armillary: emulated matter power spectra, cosmic shear, and the models of its parameters."""
 
+from ._background import comoving_distance as comoving_distance
+from ._background import expansion_rate as expansion_rate
+from ._background import growth_factor as growth_factor
+from ._background import omega_matter as omega_matter
 from ._cosmology import Cosmology as Cosmology
+from ._redshifts import equal_number_edges as equal_number_edges
+from ._redshifts import redshift_bins as redshift_bins
+from ._redshifts import smail as smail
+from ._survey import Survey as Survey
+from ._survey import stage_iv as stage_iv
+from ._theory import Nuisance as Nuisance
+from ._theory import ThreeByTwoPoint as ThreeByTwoPoint
+from ._theory import cosmic_shear_cls as cosmic_shear_cls
+from ._theory import pairs as pairs
+from ._theory import three_by_two_pt_cls as three_by_two_pt_cls
