@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from armillary_cosmology import Cosmology, comoving_distance, expansion_rate, growth_factor, omega_matter
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 Z = np.array([0.01, 0.1, 0.5, 1.0, 2.0, 3.0, 6.0, 10.0])
 LCDM = Cosmology(0.0224, 0.12, 0.67, 0.965, 3.05)
 DARK = Cosmology(0.0224, 0.12, 0.75, 0.965, 3.05, -0.8, -0.6)

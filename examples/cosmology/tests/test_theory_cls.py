@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from armillary_cosmology import Cosmology, Nuisance, cosmic_shear_cls, pairs, stage_iv, three_by_two_pt_cls
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 REFERENCE = Path(__file__).with_name("pyccl_spectra.npz")
 ELL = np.array([30.0, 60, 150, 400, 1000, 3000])
 COSMOLOGY = Cosmology(0.0224, 0.12, 0.67, 0.965, 3.05, -0.9, -0.3)

@@ -168,9 +168,9 @@ def _spin(ell: np.ndarray, times: int, like: Array) -> Array:
 
 def _over_batch(one: Any, cosmology: Cosmology, nuisance: Nuisance) -> Any:
     """``one`` of every member of a batch; without batch axes, of the one that there is."""
-    dtype = jnp.result_type(float, *jax.tree.leaves((cosmology, nuisance)))
-    cosmology, nuisance = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=dtype), (cosmology, nuisance))
-    shapes = [leaf.shape for leaf in cosmology] + [leaf.shape[:-1] for leaf in jax.tree.leaves(nuisance)]
+    # Numbers stay numbers, of which a table knows its own cosmology.
+    nuisance = jax.tree.map(jnp.asarray, nuisance)
+    shapes = [jnp.shape(leaf) for leaf in cosmology] + [leaf.shape[:-1] for leaf in jax.tree.leaves(nuisance)]
     batch = jnp.broadcast_shapes(*shapes)
     if not batch:
         return one(cosmology, nuisance)

@@ -1,0 +1,166 @@
+"""NumPyro models of a survey's spectra: the parameters, their priors, and what is derived of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from ._background import omega_matter
+from ._cosmology import Cosmology
+from ._likelihood import SpectraLikelihood
+from ._theory import Nuisance, cosmic_shear_cls, three_by_two_pt_cls
+
+
+class SpectraModel:
+    """A NumPyro model of the spectra of one survey, or of several of different skies.
+
+    Its parameters are the cosmological ones, and for each survey ``alignment`` (uniform from -6 to 6), ``calibration``
+    (normal, of 0.01) and ``source_shift`` (normal, of 0.002 and 1 + the bin's mean redshift), of each source bin, and
+    with galaxies ``bias`` (uniform from 0.1 to 5) and ``lens_shift`` of each lens bin. With ten bins this makes 36
+    parameters of cosmic shear in LCDM, 38 with w0 and wa, and 156 of the 3x2pt of three surveys: those of Piras &
+    Spurio Mancini (2023, arXiv:2305.06347) but for one of baryons in place of two. ``wa``, ``Omega_m``, ``sigma_8`` and
+    ``S_8`` are derived. Cosmological parameters are uniform over the box of ``power``; in LCDM w0 is -1 and wa is 0.
+
+    Args:
+        power: a matter power with its ``box`` of parameters, such as `MatterPower`.
+        likelihoods: one, or several, of which each has parameters of its own; these then end in ``_0``, ``_1`` ...
+        dark_energy: w0 and wa are parameters too.
+        fixed: parameters by name that are not sampled, with their values; with `Cosmology` fields and, for all bins at
+            once, the names of the others.
+        bounds: other bounds of the uniform priors of cosmological parameters.
+
+    Raises:
+        ValueError: a name that is none of a parameter, or bounds that do not increase or leave the emulator's box.
+    """
+
+    def __init__(
+        self,
+        power: Any,
+        likelihoods: SpectraLikelihood | Sequence[SpectraLikelihood],
+        *,
+        dark_energy: bool = False,
+        fixed: Mapping[str, Any] | None = None,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        self.power = power
+        self.likelihoods = [likelihoods] if isinstance(likelihoods, SpectraLikelihood) else list(likelihoods)
+        if not self.likelihoods:
+            raise ValueError("likelihoods=[]: expected one at least")
+        self.dark_energy = dark_energy
+        box = power.box
+        self.bounds = dict(zip(box.names, zip(box.lower, box.upper, strict=True), strict=True))
+        if not dark_energy:
+            for name in ("w0", "w0_plus_wa"):
+                self.bounds.pop(name, None)
+        self.fixed = dict(fixed or {})
+        self._check_bounds(dict(bounds or {}))
+        self.bounds |= dict(bounds or {})
+        unknown = set(self.fixed) - set(self.bounds) - set(self._nuisance_names())
+        if unknown:
+            raise ValueError(
+                f"fixed={sorted(unknown)}: expected parameters of the model, {', '.join(self.bounds)}, "
+                f"{', '.join(self._nuisance_names())}"
+            )
+        # Compiled here, so that what runs the model outside of jit, to learn of its sites, is quick.
+        self._theories = [jax.jit(partial(self._theory, likelihood)) for likelihood in self.likelihoods]
+        self.__name__ = "w0waCDM" if dark_energy else "LCDM"
+
+    def __call__(self, *spectra: Float[Array, "ell n"] | None) -> None:
+        """The model, of the measured spectra of each likelihood; of none, what they would be."""
+        if spectra and len(spectra) != len(self.likelihoods):
+            raise ValueError(f"{len(spectra)} data sets: expected {len(self.likelihoods)}, one for each likelihood")
+        cosmology = self._cosmology()
+        for i, likelihood in enumerate(self.likelihoods):
+            suffix = f"_{i}" if len(self.likelihoods) > 1 else ""
+            nuisance = self._nuisance(likelihood, suffix)
+            expected = self._theories[i](cosmology, nuisance)
+            measured = spectra[i] if spectra else None
+            numpyro.sample("spectra" + suffix, likelihood(expected), obs=measured)
+
+    def _theory(self, likelihood: SpectraLikelihood, cosmology: Cosmology, nuisance: Nuisance) -> Any:
+        theory = three_by_two_pt_cls if likelihood.galaxies else cosmic_shear_cls
+        return theory(self.power, cosmology, likelihood.survey, nuisance, likelihood.survey.ell)
+
+    def _cosmology(self) -> Cosmology:
+        values = {name: self._uniform(name, *bounds) for name, bounds in self.bounds.items()}
+        total = values.pop("w0_plus_wa", None)
+        if total is not None:
+            values["wa"] = numpyro.deterministic("wa", total - values["w0"])
+        cosmology = Cosmology(**values)
+        omega_m = numpyro.deterministic("Omega_m", omega_matter(cosmology))
+        sigma_8 = numpyro.deterministic("sigma_8", sigma_r(self.power, cosmology))
+        numpyro.deterministic("S_8", sigma_8 * jnp.sqrt(omega_m / 0.3))
+        return cosmology
+
+    def _nuisance(self, likelihood: SpectraLikelihood, suffix: str) -> Nuisance:
+        survey = likelihood.survey
+        fields = {"alignment": survey.sources, "calibration": survey.sources, "source_shift": survey.sources}
+        if likelihood.galaxies:
+            fields |= {"bias": survey.lenses, "lens_shift": survey.lenses}
+        values = {}
+        for name, bins in fields.items():
+            mean = bins @ survey.z / np.sum(bins, axis=1)
+            prior = {
+                "alignment": lambda n: dist.Uniform(-6.0, 6.0).expand([n]),
+                "calibration": lambda n: dist.Normal(0.0, 0.01).expand([n]),
+                "bias": lambda n: dist.Uniform(0.1, 5.0).expand([n]),
+            }.get(name, lambda n, mean=mean: dist.Normal(jnp.zeros(n), jnp.asarray(0.002 * (1 + mean))))
+            if name in self.fixed:
+                values[name] = jnp.broadcast_to(jnp.asarray(self.fixed[name], dtype=float), (len(bins),))
+            else:
+                values[name] = numpyro.sample(name + suffix, prior(len(bins)).to_event(1))
+        return Nuisance(**values)
+
+    def _uniform(self, name: str, low: float, high: float) -> Any:
+        if name in self.fixed:
+            return jnp.asarray(self.fixed[name], dtype=float)
+        return numpyro.sample(name, dist.Uniform(low, high))
+
+    def _nuisance_names(self) -> tuple[str, ...]:
+        galaxies = any(likelihood.galaxies for likelihood in self.likelihoods)
+        return Nuisance._fields if galaxies else Nuisance._fields[:3]
+
+    def _check_bounds(self, bounds: Mapping[str, tuple[float, float]]) -> None:
+        for name, given in bounds.items():
+            if name not in self.bounds:
+                raise ValueError(f"bounds of {name!r}: expected some of {', '.join(self.bounds)}")
+            low, high = self.bounds[name]
+            if not low <= given[0] < given[1] <= high:
+                raise ValueError(
+                    f"bounds of {name} are {given}: expected two that increase, within {low} to {high}, where the "
+                    "emulators were trained"
+                )
+        for name, value in self.fixed.items():
+            low, high = self.bounds.get(name, (-np.inf, np.inf))
+            if not np.all((np.asarray(value) >= low) & (np.asarray(value) <= high)):
+                raise ValueError(
+                    f"fixed {name}={value} is outside of {low} to {high}, where the emulators were trained"
+                )
+
+
+def sigma_r(power: Any, cosmology: Cosmology, radius: float = 8.0) -> Float[Array, "*batch"]:
+    r"""The scatter of linear density contrasts in spheres today, of 8 Mpc/h :math:`\sigma_8`.
+
+    .. math:: \sigma_R^2 = \int d\ln k\, \frac{k^3 P(k)}{2\pi^2} W^2(kR), \quad W(x) = 3 \frac{\sin x - x\cos x}{x^3}
+
+    Args:
+        power: a matter power, with ``k`` and ``linear``, whose first redshift is 0.
+        cosmology: its parameters, which may have batch axes.
+        radius: of the spheres, in Mpc/h.
+    """
+    k = np.asarray(power.k, dtype=float)
+    x = k * radius
+    # By its series where the formula would cancel.
+    window = np.where(x < 0.05, 1 - x**2 / 10, 3 * (np.sin(x) - x * np.cos(x)) / x**3)
+    steps = np.gradient(np.log(k))
+    steps[[0, -1]] /= 2
+    linear = power.linear(cosmology)[..., 0, :]
+    return jnp.sqrt(linear @ jnp.asarray(steps * k**3 * window**2 / (2 * np.pi**2), dtype=linear.dtype))
