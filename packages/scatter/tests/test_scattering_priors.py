@@ -222,6 +222,33 @@ def test_score_matching_of_band_powers_is_a_closed_form():
     assert abs(CL / cl - 1)[1:].max() > 0.3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("theta", [(40.0, -40.0), (40.0, 40.0), (0.0, 0.0)], ids=str)
+def test_score_matching_of_moduli_finds_the_parameters(theta):
+    """Over Gaussian fields weighted to be draws of the family's member, which is exact: no chain is in it."""
+    num, parts = 20_000, 40
+    root = jnp.asarray(np.sqrt(CL)[DEGREE])
+    y = jnp.asarray(gaussian_fields(num, seed=12)) / root
+    of_one = jax.jit(lambda key_y: _prior_matching.moments(key_y[0], cov(), root, key_y[1]))
+    left, right = jax.lax.map(of_one, (jax.random.split(jax.random.key(12), num), y), batch_size=256)
+    s1 = [k for k, label in enumerate(_prior_fit.labels(cov())) if label.group == "s1"]
+    s = statistics(y * root, cov())[:, s1]
+    left, right = np.asarray(left)[:, s1][:, :, s1], np.asarray(right)[:, s1]
+    weights = np.exp(-(s - s.mean(axis=0)) @ np.array(theta))
+    moved = (np.average(s, axis=0, weights=weights) - s.mean(axis=0)) / s.std(axis=0)
+
+    def solved(w):
+        return np.linalg.solve(np.einsum("n,nij->ij", w, left), w @ right)
+
+    found = solved(weights)
+    without = np.array([solved(np.where(np.arange(num) % parts == k, 0, weights)) for k in range(parts)])
+    error = (parts - 1) ** 0.5 * without.std(axis=0)
+    assert (error < 4).all()
+    assert (abs(found - theta) < 4 * error).all()
+    # The tilt is no small one, where there is one: statistics are moved by a good part of their deviation.
+    assert not any(theta) or abs(moved).max() > 0.5
+
+
 def test_fits_are_of_their_examples():
     maps = lognormal(6)
     c = cov()

@@ -50,7 +50,7 @@ def prior_draws(key: jax.Array, target: Target, parts: tuple[Any, Any, Any], num
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *jnp.shape(leaf))), first)
     kernel = _px_mala.build_kernel()
 
-    def move(key: jax.Array, positions: PyTree, step_size: Array, num_steps: int) -> tuple[PyTree, Array, _Sums]:
+    def move(key: jax.Array, positions: PyTree, step_size: Array, num_steps: Any) -> tuple[PyTree, Array, _Sums]:
         def chain(key: jax.Array, position: PyTree) -> tuple[PyTree, Array, _Sums]:
             state: Any = _px_mala.init(position, *parts, step_size)
 
@@ -79,7 +79,7 @@ def prior_draws(key: jax.Array, target: Target, parts: tuple[Any, Any, Any], num
         return jax.lax.fori_loop(0, _TUNING_ROUNDS, a_round, (positions, jnp.asarray(1.0, dtype)))
 
     positions, step_size = tuned(tuning_key, states)
-    longer = jax.jit(move, static_argnums=3)
+    longer = jax.jit(move)
     steps, rhat = _FIRST_STEPS, math.inf
     while True:
         positions, rate, sums = longer(jax.random.fold_in(key, steps), positions, step_size, steps)

@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from armillary.sphere import alm_to_real
-
 from . import _prior_fit as fits
 from ._check import check_integer
 from ._covariance import ScatteringCovariance
@@ -124,16 +122,15 @@ class MicrocanonicalSampler(eqx.Module):
         check_integer("num_steps", num_steps, 1, None, "the number of steps")
         alm = fits.examples_of(maps, cov)
         cl = fits.spectrum_of(alm)
-        root = fits.degrees_to_modes(jnp.sqrt(cl))
         first, second = jax.random.split(jax.random.key(0) if key is None else key)
-        covariance = fits.gaussian_covariance(first, cov, root)
+        s, covariance = fits.moments_of(first, cov, alm, cl)
         whitener = jnp.asarray(np.linalg.inv(np.linalg.cholesky(covariance)), cl.dtype)
-        s = jnp.asarray(fits.statistics_of_each(cov, alm_to_real(alm)).mean(axis=0), cl.dtype)
+        root = fits.degrees_to_modes(jnp.sqrt(cl))
         starts = jax.random.normal(second, (_TRIALS, root.size), root.dtype)
         steepest = max(float(_curvature(cov, whitener, root, y)) for y in starts)
         tried = {}
         for part in _RATES:
-            sampler = cls(cov, s, whitener, cl, part / steepest, num_steps)
+            sampler = cls(cov, jnp.asarray(s, cl.dtype), whitener, cl, part / steepest, num_steps)
             end = float(_ends(sampler, starts))
             tried[end if np.isfinite(end) else np.inf] = sampler
         return tried[min(tried)]
@@ -174,8 +171,7 @@ class MicrocanonicalSampler(eqx.Module):
 
     def mismatch(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:
         """What is descended: half the sum of squares of the whitened differences of the statistics."""
-        apart = fits.statistics_of(self.cov, x) - self.statistics.astype(x.dtype)
-        return (jnp.matmul(apart, self.whitener.astype(x.dtype).T, precision="highest") ** 2).sum(axis=-1) / 2
+        return fits.mismatch(self.cov, x, self.statistics, self.whitener)
 
 
 @jax.jit
@@ -186,6 +182,5 @@ def _ends(sampler: MicrocanonicalSampler, starts: Array) -> Array:
 @jax.jit
 def _curvature(cov: ScatteringCovariance, whitener: Array, root: Array, y: Array) -> Array:
     """The largest eigenvalue of the linearised problem's Hessian."""
-    value, back = jax.vjp(lambda y: jnp.matmul(whitener, fits.statistics_of(cov, root * y), precision="highest"), y)
-    rows = jax.lax.map(lambda row: back(row)[0], jnp.eye(value.size, dtype=y.dtype))
+    rows = jnp.matmul(whitener, fits.jacobian(cov, root, y)[1], precision="highest")
     return jnp.linalg.eigvalsh(jnp.matmul(rows, rows.T, precision="highest"))[-1]

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from armillary.sphere import alm_to_real
-
 from . import _prior_fit as fits
 from ._covariance import ScatteringCovariance
 from ._prior_tilted import TiltedGaussian
@@ -122,18 +120,12 @@ class ScatteringPrior(TiltedGaussian):
         fits.check_cov(cov)
         alm = fits.examples_of(maps, cov)
         cl = fits.spectrum_of(alm)
-        root = fits.degrees_to_modes(jnp.sqrt(cl))
-        key = jax.random.key(0) if key is None else key
-        covariance = fits.gaussian_covariance(key, cov, root)
-        s = fits.statistics_of_each(cov, alm_to_real(alm)).mean(axis=0)
+        s, covariance = fits.moments_of(key, cov, alm, cl)
         return cls(cov, jnp.asarray(s, cl.dtype), jnp.asarray(covariance, cl.dtype), cl)
 
     def potential(self, x: Float[Array, "... L**2"]) -> Float[Array, "*shape"]:
         """U, of coefficients in the real layout."""
-        x = self._check(x)
-        apart = fits.statistics_of(self.cov, x) - self.statistics.astype(x.dtype)
-        white = jnp.matmul(apart, self.whitener.astype(x.dtype).T, precision="highest")
-        return (white**2).sum(axis=-1) / 2
+        return fits.mismatch(self.cov, self._check(x), self.statistics, self.whitener)
 
 
 def _whitener(covariance: Any, size: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from armillary.sphere import SHT, GaussLegendre, alm_from_real, power_spectrum
+from armillary.sphere import SHT, GaussLegendre, alm_from_real, alm_to_real, power_spectrum
 
 from ._check import check_alm
 from ._covariance import ScatteringCovariance
@@ -130,6 +130,27 @@ def gaussian_covariance(key: jax.Array, cov: ScatteringCovariance, root: Array) 
     """The covariance of statistics over Gaussian fields, `root` the standard deviations of their coefficients."""
     x = root * jax.random.normal(key, (ENSEMBLE, root.size), root.dtype)
     return StatisticsEnsemble.of(cov, alm_from_real(x)).shrunk()[0][2:, 2:]
+
+
+def mismatch(cov: ScatteringCovariance, x: Array, statistics: Array, whitener: Array) -> Array:
+    """Half the sum of squares of the whitened differences of statistics from given ones."""
+    apart = statistics_of(cov, x) - statistics.astype(x.dtype)
+    return (jnp.matmul(apart, whitener.astype(x.dtype).T, precision="highest") ** 2).sum(axis=-1) / 2
+
+
+def jacobian(cov: ScatteringCovariance, root: Array, y: Array) -> tuple[Array, Array]:
+    """The statistics of ``root * y``, and the gradient of each: one at a time, for a batch would not fit."""
+    value, back = jax.vjp(lambda y: statistics_of(cov, root * y), y)
+    return value, jax.lax.map(lambda row: back(row)[0], jnp.eye(value.size, dtype=y.dtype))
+
+
+def moments_of(
+    key: jax.Array | None, cov: ScatteringCovariance, alm: Array, cl: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean statistics of examples, and their covariance over Gaussian fields of a power."""
+    key = jax.random.key(0) if key is None else key
+    covariance = gaussian_covariance(key, cov, degrees_to_modes(jnp.sqrt(cl)))
+    return statistics_of_each(cov, alm_to_real(alm)).mean(axis=0), covariance
 
 
 def degrees_to_modes(cl: Array) -> Array:

@@ -42,8 +42,7 @@ def moments(
     def s(y: Array) -> Array:
         return fits.statistics_of(cov, root * y)
 
-    value, back = jax.vjp(s, y)
-    rows = jax.lax.map(lambda row: back(row)[0], jnp.eye(value.size, dtype=y.dtype))
+    value, rows = fits.jacobian(cov, root, y)
 
     def curvature(key: jax.Array) -> Array:
         # Signs, for which the differences of a sum of squares are without noise.
@@ -60,7 +59,7 @@ def match(
     cov: ScatteringCovariance,
     root: Array,
     x: Array,
-    chosen: np.ndarray | None = None,
+    chosen: np.ndarray,
 ) -> np.ndarray:
     r"""The :math:`\theta` of examples.
 
@@ -69,13 +68,12 @@ def match(
         cov: the statistics.
         root: the standard deviations of coefficients in the Gaussian.
         x: the examples' coefficients in the real layout.
-        chosen: which of the statistics there are, by default all.
+        chosen: which of the statistics there are.
     """
     keys = jax.random.split(key, len(x))
     found = [moments(k, cov, root, y) for k, y in zip(keys, x / root, strict=True)]
     left, right = (np.mean(parts, axis=0, dtype=np.float64) for parts in zip(*found, strict=True))
-    if chosen is not None:
-        left, right = left[np.ix_(chosen, chosen)], right[chosen]
+    left, right = left[np.ix_(chosen, chosen)], right[chosen]
     scale = np.sqrt(np.diag(left))
     left = left / scale[:, None] / scale + _RIDGE * np.eye(len(scale))
     return np.linalg.solve(left, right / scale) / scale

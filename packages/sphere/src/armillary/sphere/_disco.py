@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -26,6 +26,41 @@ class _Layer(eqx.Module):
     in_channels: int = eqx.field(static=True)
     groups: int = eqx.field(static=True)
     operator: Operator = eqx.field(static=True)
+
+    _transposed: ClassVar[bool]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        grid_in: Grid,
+        grid_out: Grid | None = None,
+        basis: Kind = "piecewise_linear",
+        kernel_shape: int | tuple[int, int] | None = None,
+        cutoff: float | None = None,
+        groups: int = 1,
+        use_bias: bool = True,
+        *,
+        key: jax.Array,
+    ) -> None:
+        grid_out = grid_in if grid_out is None else grid_out
+        named = ("grid_in", grid_in), ("grid_out", grid_out)
+        centres, points = named if self._transposed else named[::-1]
+        weighted = "centres" if self._transposed else "points"
+        stencil = make_stencil(centres, points, basis, kernel_shape, cutoff, weighted)
+        inputs = check_integer("in_channels", in_channels, 1, None, "the number of channels that go in")
+        outputs = check_integer("out_channels", out_channels, 1, None, "the number of channels that come out")
+        groups = check_integer("groups", groups, 1, None, "the number of groups of channels")
+        for name, number in (("in_channels", inputs), ("out_channels", outputs)):
+            if number % groups:
+                raise ValueError(f"{name}={number} with groups={groups}: channels divide into groups evenly")
+        if use_bias not in (True, False):
+            raise ValueError(f"use_bias={use_bias!r}: True or False")
+        self.in_channels, self.groups, self.operator = inputs, groups, Operator(stencil, self._transposed)
+        shape = (outputs, inputs // groups, stencil.basis.size)
+        # The filters are of unit mean square: He's weights for rectified units have no factor of their number.
+        self.weight = math.sqrt(2 * groups / inputs) * jax.random.normal(key, shape, jnp.float32)
+        self.bias = jnp.zeros(outputs, jnp.float32) if use_bias else None
 
     @property
     def grid_in(self) -> Grid:
@@ -61,21 +96,6 @@ class _Layer(eqx.Module):
         if self.bias is None:
             return y
         return y + self.bias.astype(x.dtype).reshape(-1, *[1] * (y.ndim - 1))
-
-    def _set(self, channels: tuple[Any, Any], groups: Any, use_bias: bool, operator: Operator, key: jax.Array) -> None:
-        inputs = check_integer("in_channels", channels[0], 1, None, "the number of channels that go in")
-        outputs = check_integer("out_channels", channels[1], 1, None, "the number of channels that come out")
-        groups = check_integer("groups", groups, 1, None, "the number of groups of channels")
-        for name, number in (("in_channels", inputs), ("out_channels", outputs)):
-            if number % groups:
-                raise ValueError(f"{name}={number} with groups={groups}: channels divide into groups evenly")
-        if use_bias not in (True, False):
-            raise ValueError(f"use_bias={use_bias!r}: True or False")
-        self.in_channels, self.groups, self.operator = inputs, groups, operator
-        shape = (outputs, inputs // groups, operator.stencil.basis.size)
-        # The filters are of unit mean square: He's weights for rectified units have no factor of their number.
-        self.weight = math.sqrt(2 * groups / inputs) * jax.random.normal(key, shape, jnp.float32)
-        self.bias = jnp.zeros(outputs, jnp.float32) if use_bias else None
 
 
 class DiscoConv(_Layer):
@@ -131,23 +151,7 @@ class DiscoConv(_Layer):
     (8, 9, 16)
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        grid_in: Grid,
-        grid_out: Grid | None = None,
-        basis: Kind = "piecewise_linear",
-        kernel_shape: int | tuple[int, int] | None = None,
-        cutoff: float | None = None,
-        groups: int = 1,
-        use_bias: bool = True,
-        *,
-        key: jax.Array,
-    ) -> None:
-        grid_out = grid_in if grid_out is None else grid_out
-        stencil = make_stencil(("grid_out", grid_out), ("grid_in", grid_in), basis, kernel_shape, cutoff, "points")
-        self._set((in_channels, out_channels), groups, use_bias, Operator(stencil, False), key)
+    _transposed: ClassVar[bool] = False
 
 
 class DiscoConvTranspose(_Layer):
@@ -185,23 +189,7 @@ class DiscoConvTranspose(_Layer):
     (3, 17, 32)
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        grid_in: Grid,
-        grid_out: Grid | None = None,
-        basis: Kind = "piecewise_linear",
-        kernel_shape: int | tuple[int, int] | None = None,
-        cutoff: float | None = None,
-        groups: int = 1,
-        use_bias: bool = True,
-        *,
-        key: jax.Array,
-    ) -> None:
-        grid_out = grid_in if grid_out is None else grid_out
-        stencil = make_stencil(("grid_in", grid_in), ("grid_out", grid_out), basis, kernel_shape, cutoff, "centres")
-        self._set((in_channels, out_channels), groups, use_bias, Operator(stencil, True), key)
+    _transposed: ClassVar[bool] = True
 
 
 def make_stencil(
