@@ -193,6 +193,7 @@ def run_tests(package: str, directory: Path, python: Path, *, first: int, share:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "packages" / package / "tests", away / "tests", ignore=ignore)
     shutil.copy(ROOT / "packages" / package / "README.md", away)
+    shutil.copy(ROOT / "conftest.py", away)
     (away / "pyproject.toml").write_text(pytest_table())
     modules = sorted(path.relative_to(away).as_posix() for path in away.glob("tests/**/test_*.py"))
     chosen = modules[first % min(share, len(modules)) :: share]
