@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 from armillary.core.protocols import Adaptation, Target
 
 from . import _settings
+from ._laplace import Laplace, laplace
 
 
 class WindowState(NamedTuple):
@@ -36,10 +37,13 @@ def window_adaptation(
     step_size: float,
     target_acceptance_rate: float,
     dense: bool,
+    approximate: Callable[[jax.Array, PyTree], Laplace] | None = None,
 ) -> Adaptation:
     """Stan's warm-up: fast windows tune the step size, slow ones the mass matrix too.
 
     The same computation as `blackjax.window_adaptation`, one step at a time, so that it can be stopped and resumed.
+    With a normal approximation chains start at a draw of it, with its covariance as the inverse mass matrix, and one
+    slow window takes the place of several: the first draws of a chain know less of the covariance than it does.
 
     Args:
         build: ``build(step_size=..., inverse_mass_matrix=...)`` gives the sampling algorithm.
@@ -48,13 +52,23 @@ def window_adaptation(
         step_size: the first step size.
         target_acceptance_rate: the acceptance rate to tune the step size to.
         dense: adapt a full mass matrix and not a diagonal one.
+        approximate: from a key and a position to the normal approximation; without it, chains start at the position.
     """
     metric_init, metric_update, metric_final = mass_matrix_adaptation(not dense)
     averaging_init, averaging_update, averaging_final = dual_averaging_adaptation(target_acceptance_rate)
-    schedule = jnp.array(build_schedule(num_warmup), dtype=jnp.int32).reshape(-1, 2)
+    windows = {} if approximate is None else {"first_window_size": max(num_warmup - 125, 25)}
+    schedule = jnp.array(build_schedule(num_warmup, **windows), dtype=jnp.int32).reshape(-1, 2)
 
     def init(key: jax.Array, position: PyTree) -> WindowState:
         mass_matrix = metric_init(dim)
+        if approximate is not None:
+            key, approximate_key = jax.random.split(key)
+            normal = approximate(approximate_key, position)
+            covariance = normal.covariance if dense else jnp.diag(normal.covariance)
+            mass_matrix = mass_matrix._replace(
+                inverse_mass_matrix=covariance.astype(mass_matrix.inverse_mass_matrix.dtype)
+            )
+            position = normal.draw
         first = jnp.asarray(step_size, mass_matrix.inverse_mass_matrix.dtype)
         parameters = {"step_size": first, "inverse_mass_matrix": mass_matrix.inverse_mass_matrix}
         algorithm = build(**parameters).init(position, key)
@@ -94,6 +108,13 @@ def window_adaptation(
 
 @dataclass(frozen=True)
 class _Hamiltonian(_settings.Hamiltonian):
+    start: str = "given"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start not in ("given", "laplace"):
+            raise ValueError(f"start={self.start!r}: expected 'given' or 'laplace'")
+
     def build(self, target: Target, *, step_size: Any = None, inverse_mass_matrix: Any = None) -> Any:
         raise TypeError(f"{type(self).__name__} has no algorithm of its own")
 
@@ -106,6 +127,9 @@ class _Hamiltonian(_settings.Hamiltonian):
             step_size=self.step_size,
             target_acceptance_rate=self.target_acceptance_rate,
             dense=self.dense,
+            approximate=(lambda key, position: laplace(target.log_density, position, key))
+            if self.start == "laplace"
+            else None,
         )
 
     def _metric(self, target: Target, inverse_mass_matrix: Any) -> Any:
@@ -123,6 +147,8 @@ class BlackJAXNUTS(_Hamiltonian):
         step_size: leapfrog step, the first one where there is a warm-up.
         target_acceptance_rate: what the warm-up tunes the step size to.
         dense: adapt a full mass matrix.
+        start: ``"laplace"`` has the warm-up of each chain begin with a search for a mode, at a draw of the normal about
+            it, with the covariance of that as the inverse mass matrix; ``"given"`` begins at the position.
         max_num_doublings: the trajectory has at most two to this power steps.
 
     Raises:
@@ -153,6 +179,7 @@ class BlackJAXHMC(_Hamiltonian):
         step_size: leapfrog step, the first one where there is a warm-up.
         target_acceptance_rate: what the warm-up tunes the step size to.
         dense: adapt a full mass matrix.
+        start: as in `BlackJAXNUTS`.
         num_integration_steps: leapfrog steps of a trajectory.
 
     Raises:

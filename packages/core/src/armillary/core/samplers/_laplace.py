@@ -1,0 +1,123 @@
+"""The normal approximation about a mode, from which a chain may start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+
+class Laplace(NamedTuple):
+    """A mode, the covariance of the normal there, and a draw of it."""
+
+    mode: PyTree
+    covariance: Float[Array, "dim dim"]
+    draw: PyTree
+
+
+class _Search(NamedTuple):
+    x: Array
+    value: Array
+    slope: Array
+    covariance: Array
+    direction: Array
+    step: Array
+    fresh: Array
+    done: Array
+    evaluations: Array
+
+
+def laplace(
+    log_density: Callable[[PyTree], Array], position: PyTree, key: jax.Array, *, max_evaluations: int = 500
+) -> Laplace:
+    """The normal about the mode uphill of a position; it can be traced and mapped over chains.
+
+    By BFGS (Nocedal & Wright 2006, ch. 6), and then by Newton's steps with a Hessian of differences of the gradient, in
+    coordinates in which the normal found so far is the standard one: half a standard deviation to either side, so that
+    it is the curvature over the bulk and no rounding. It costs gradients alone, 2 dim of them for each of three rounds.
+
+    Args:
+        log_density: of one position.
+        position: where to start from.
+        key: for the draw.
+        max_evaluations: of the log-density with its gradient, after which the best is taken.
+    """
+    start, unravel = ravel_pytree(position)
+    value_and_grad = jax.value_and_grad(lambda x: -log_density(unravel(x)))
+    identity = jnp.eye(len(start), dtype=start.dtype)
+    value, slope = value_and_grad(start)
+    # Of the slope in units of the covariance so far, which is too small where BFGS has not been yet.
+    tolerance = jnp.sqrt(jnp.finfo(start.dtype).eps)
+
+    def downhill(covariance: Array, slope: Array) -> Array:
+        return -covariance @ slope
+
+    def body(now: _Search) -> _Search:
+        x = now.x + now.step * now.direction
+        value, slope = value_and_grad(x)
+        ahead = slope @ now.direction
+        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
+        along = now.slope @ now.direction
+        # Armijo's condition, but for rounding; where it fails a shorter step, at last straight down and afresh.
+        slack = 10 * jnp.finfo(x.dtype).eps * jnp.abs(now.value)
+        better = finite & (value <= now.value + 1e-4 * now.step * along + slack)
+        difference, change = x - now.x, slope - now.slope
+        curvature = difference @ change
+        curved = better & (ahead > 0.9 * along) & (curvature > 0)
+        rho = 1 / jnp.where(curved, curvature, 1)
+        # The first step knows no scale: the identity is given that of the curvature along it.
+        scale = jnp.where(now.fresh, curvature / jnp.maximum(change @ change, jnp.finfo(x.dtype).tiny), 1)
+        base = now.covariance * scale
+        left = identity - rho * jnp.outer(difference, change)
+        updated = left @ base @ left.T + rho * jnp.outer(difference, difference)
+        stuck = ~better & (now.step < 1e-8)
+        covariance = jnp.where(curved, updated, jnp.where(stuck, identity, now.covariance))
+        slope = jnp.where(better, slope, now.slope)
+        direction = jnp.where(better | stuck, downhill(covariance, slope), now.direction)
+        fresh = jnp.where(curved, False, now.fresh | stuck)
+        first = 1 / jnp.maximum(jnp.linalg.norm(slope), 1)
+        # A step that was taken and too short to see the curvature is tried longer.
+        grown = jnp.where(better & ~curved, 2.0, 1.0) * jnp.where(fresh, first, 1.0)
+        step = jnp.where(better | stuck, grown, 0.3 * now.step)
+        small = jnp.sqrt(jnp.maximum(slope @ covariance @ slope, 0)) < tolerance
+        return _Search(
+            jnp.where(better, x, now.x),
+            jnp.where(better, value, now.value),
+            slope,
+            covariance,
+            direction,
+            step,
+            fresh,
+            (better & ~fresh & small) | (stuck & now.fresh),
+            now.evaluations + 1,
+        )
+
+    first = 1 / jnp.maximum(jnp.linalg.norm(slope), 1)
+    begun = _Search(
+        start, value, slope, identity, -slope, first, jnp.array(True), jnp.array(False), jnp.zeros((), jnp.int32)
+    )
+    found = jax.lax.while_loop(lambda now: ~now.done & (now.evaluations < max_evaluations), body, begun)
+
+    def newton(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, factor = state
+        value, slope = value_and_grad(x)
+        sides = jax.lax.map(lambda shift: value_and_grad(x + shift)[1] - value_and_grad(x - shift)[1], 0.5 * factor.T)
+        hessian = sides @ factor
+        scales, axes = jnp.linalg.eigh((hessian + hessian.T) / 2)
+        # A flat or a rising direction is taken as thirty times as wide as it was.
+        scales = jnp.where(jnp.isfinite(scales), jnp.maximum(scales, 1e-3), 1)
+        axes = jnp.where(jnp.isfinite(axes), axes, identity)
+        new_factor = factor @ (axes / jnp.sqrt(scales))
+        ahead = x - new_factor @ (new_factor.T @ slope)
+        lower = value_and_grad(ahead)[0] <= value
+        return jnp.where(lower, ahead, x), new_factor
+
+    factor = jnp.linalg.cholesky((found.covariance + found.covariance.T) / 2)
+    factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
+    mode, factor = jax.lax.fori_loop(0, 3, newton, (found.x, factor))
+    draw = mode + factor @ jax.random.normal(key, mode.shape, mode.dtype)
+    return Laplace(unravel(mode), factor @ factor.T, unravel(draw))
