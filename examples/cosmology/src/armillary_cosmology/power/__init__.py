@@ -1,0 +1,3 @@
+"""The power spectrum of matter, linear and not, emulated; and what its training needs, which `MatterPower` does not."""
+
+from ._matter_power import MatterPower as MatterPower

@@ -23,6 +23,18 @@ VARIANT = {
 }
 """The parameters that a Boltzmann run can be used again for."""
 
+BOX = {
+    "omega_b": (0.019, 0.026),
+    "omega_cdm": (0.08, 0.21),
+    "h": (0.61, 0.81),
+    "w0": (-1.45, -0.55),
+    "w0_plus_wa": (-2.3, -0.4),
+    "n_s": (0.85, 1.09),
+    "ln10As": (2.5, 3.75),
+    "logT_AGN": (7.4, 8.3),
+}
+"""What the emulators are for: a part of what they are trained on, which keeps away from the corners of the design."""
+
 Z_MAX = 3.0
 LOG_K_STEP = 0.025
 NUM_K = 480
