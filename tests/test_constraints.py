@@ -12,7 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECTS = sorted([ROOT / "pyproject.toml", *ROOT.glob("packages/*/pyproject.toml")])
+PROJECTS = sorted(
+    [ROOT / "pyproject.toml", *ROOT.glob("packages/*/pyproject.toml"), *ROOT.glob("examples/*/pyproject.toml")]
+)
 
 
 def load(path: Path) -> dict:

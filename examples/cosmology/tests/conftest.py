@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from armillary_cosmology import Cosmology
 from armillary_cosmology.emulate import Box
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 import optax
 import pytest
+
 from armillary_cosmology import emulate
 from armillary_cosmology.emulate import Box, Emulator, accuracy, train
 from armillary_cosmology.emulate import _training as training_module

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pytest
+from scipy import stats
+
+from armillary.core import Target
 from armillary_cosmology import (
     Nuisance,
     SpectraLikelihood,
@@ -20,9 +23,6 @@ from armillary_cosmology import (
     stage_iv,
     three_by_two_pt_cls,
 )
-from scipy import stats
-
-from armillary.core import Target
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

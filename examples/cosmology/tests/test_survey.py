@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from armillary_cosmology import Survey, equal_number_edges, redshift_bins, smail, stage_iv
 
 Z = np.arange(1, 201) * 0.015

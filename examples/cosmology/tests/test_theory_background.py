@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from armillary_cosmology import Cosmology, comoving_distance, expansion_rate, growth_factor, omega_matter
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

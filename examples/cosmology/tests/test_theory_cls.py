@@ -15,6 +15,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from armillary_cosmology import Cosmology, Nuisance, cosmic_shear_cls, pairs, stage_iv, three_by_two_pt_cls
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -30,6 +30,10 @@ import numpyro.distributions as dist
 def model(y, scale=1.0):
     x = numpyro.sample("x", dist.Normal(0.0, 2.0))
     numpyro.sample("y", dist.Normal(x, scale), obs=y)
+
+def wide(y, scale=1.0):
+    x = numpyro.sample("x", dist.Normal(0.0, 20.0))
+    numpyro.sample("y", dist.Normal(x, scale), obs=y)
 """
 CONFIG = """
 model: mine_to_run:model
@@ -108,6 +112,28 @@ def test_a_run_is_infer(run):
     assert {k: v for k, v in stored.attrs.items() if k != "created_at"} == {
         k: v for k, v in tree.attrs.items() if k != "created_at"
     }
+
+
+def test_several_models_are_run_and_reported_together(project):
+    text = CONFIG.replace("PRECISION", "float32").replace("t.csv:y", "../t.csv:y")
+    several = text.replace(
+        "mine_to_run:model", "{narrow: '../mine_to_run.py:model', wide one: '../mine_to_run.py:wide'}"
+    )
+    (project / "several").mkdir()
+    (project / "several" / "both.yaml").write_text(several)
+    directory = project / "several" / "run"
+    assert command("run", project / "several" / "both.yaml", "--output", directory, "--quiet") == 0
+    narrow, wide = (opened(directory / f"{name}.zarr") for name in ("narrow", "wide one"))
+    np.testing.assert_array_equal(narrow["posterior"]["x"], by_infer()["posterior"]["x"])
+    assert wide.attrs["model"] == "mine_to_run:wide"
+    assert yaml.safe_load((directory / "config.yaml").read_text())["model"] == {
+        "narrow": "../../mine_to_run.py:model",
+        "wide one": "../../mine_to_run.py:wide",
+    }
+    # The resolved config repeats it, from the checkpoints that are there or afresh.
+    assert command("run", directory / "config.yaml", "--output", directory, "--quiet", "--resume") == 0
+    np.testing.assert_array_equal(opened(directory / "wide one.zarr")["posterior"]["x"], wide["posterior"]["x"])
+    assert command("run", project / "several" / "both.yaml", "--output", directory, "--quiet") == 2
 
 
 def test_the_resolved_config_says_everything(run):

@@ -36,6 +36,12 @@ def _untouched_imports(monkeypatch):
             del sys.modules[name]
 
 
+def load_model(path):
+    """The model of a config that has one."""
+    config = load(path)
+    return _inputs.load_model(config, config.model)
+
+
 def test_everything_that_is_not_said_has_the_default_of_infer(write):
     from armillary.core import infer
 
@@ -75,6 +81,9 @@ versions: {jax: "0.12.0"}
 WRONG = [
     ("", "expected keys and values"),
     ("- model", "expected keys and values"),
+    ("model: {a: 3}", 'model.a = 3: expected "module:function" or "file.py:function"'),
+    ("model: {a/b: 'm:f'}", "model.a/b = 'm:f': expected a name of letters"),
+    ("model: {}", 'model = {}: expected "module:function"'),
     ("data: {}", 'model is missing: expected "module:function" or "file.py:function"'),
     ("model: mine", "model = 'mine': expected \"module:function\""),
     ("model: 3", "model = 3: expected"),
@@ -211,7 +220,7 @@ def test_a_model_beside_the_config(write, tmp_path, where):
     (tmp_path / "helper_of_mine.py").write_text("VALUE = 3")
     (tmp_path / "mine.py").write_text("from helper_of_mine import VALUE\ndef model(y):\n    return y + VALUE")
     config = load(write(f"model: {where}\ndata: {{y: 1}}"))
-    model, file = _inputs.load_model(config)
+    model, file = _inputs.load_model(config, config.model)
     assert model(1) == 4
     assert file == tmp_path / "mine.py"
 
@@ -221,7 +230,7 @@ def test_a_model_in_the_working_directory(write, tmp_path, monkeypatch):
     elsewhere.mkdir()
     (elsewhere / "mine_too.py").write_text("def model(): pass")
     monkeypatch.chdir(elsewhere)
-    _, file = _inputs.load_model(load(write("model: mine_too:model")))
+    _, file = load_model(write("model: mine_too:model"))
     assert file == elsewhere / "mine_too.py"
 
 
@@ -233,13 +242,13 @@ def test_a_model_in_a_package_keeps_its_relative_imports(write, tmp_path, where)
     (inner / "__init__.py").write_text("")
     (tmp_path / "pack" / "base.py").write_text("def model(): return 'base'")
     (inner / "mine.py").write_text("from ..base import model as model")
-    model, file = _inputs.load_model(load(write(f"model: {where}")))
+    model, file = load_model(write(f"model: {where}"))
     assert model() == "base"
     assert file == inner / "mine.py"
 
 
 def test_a_model_of_an_installed_package(write):
-    model, file = _inputs.load_model(load(write("model: ast:parse\ndata: {source: 1}")))
+    model, file = load_model(write("model: ast:parse\ndata: {source: 1}"))
     assert model is ast.parse
     assert file is None
 
@@ -261,7 +270,7 @@ def test_a_model_that_does_not_fit(write, tmp_path, text, expected):
     (tmp_path / "mine.py").write_text("def model(x, scale=1): pass")
     (tmp_path / "broken.py").write_text("1 / 0")
     with pytest.raises(ConfigError) as error:
-        _inputs.load_model(load(write(text)))
+        load_model(write(text))
     assert expected in str(error.value)
 
 
@@ -289,8 +298,8 @@ def test_paths_are_written_as_seen_from_the_run_directory(write, tmp_path):
     (tmp_path / "mine.py").write_text("def model(y, z, n): pass")
     config = load(write('model: mine:model\ndata: {y: sub/y.npy, z: "t.csv:z", n: 3}'))
     run = tmp_path / "runs" / "one"
-    there = _inputs.relative(config, tmp_path / "mine.py", run)
+    there = _inputs.relative(config, {"result": tmp_path / "mine.py"}, run)
     assert there.path == run / "config.yaml"
     assert there.model == "../../mine.py:model"
     assert there.data == {"y": "../../sub/y.npy", "z": "../../t.csv:z", "n": 3}
-    assert _inputs.relative(config, None, run).model == "mine:model"
+    assert _inputs.relative(config, {"result": None}, run).model == "mine:model"

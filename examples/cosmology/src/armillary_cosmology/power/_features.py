@@ -6,6 +6,8 @@ by its growth alone, but for scales near the horizon (Sanchez et al. 2022, MNRAS
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -64,7 +66,7 @@ def log_primordial(cosmology: Cosmology, log_k: Float[Array, " nk"]) -> Float[Ar
         cosmology: of which A_s and n_s are used.
         log_k: ln of wavenumbers in 1/Mpc.
     """
-    return cosmology.ln10As + (cosmology.n_s - 1) * (log_k - np.log(PIVOT)) + log_k
+    return cosmology.ln10As + (cosmology.n_s - 1) * (log_k - math.log(PIVOT)) + log_k
 
 
 def linear_features(cosmology: Cosmology, z: Float[Array, " nz"]) -> dict[str, Float[Array, " nz"]]:
@@ -77,7 +79,7 @@ def linear_features(cosmology: Cosmology, z: Float[Array, " nz"]) -> dict[str, F
     matter = omega_matter(c)
 
     def dark(z: float) -> Array:
-        return (1 / matter - 1) * jnp.exp(3 * (c.w0 + c.wa) * np.log1p(z) - 3 * c.wa * z / (1 + z))
+        return (1 / matter - 1) * jnp.exp(3 * (c.w0 + c.wa) * math.log1p(z) - 3 * c.wa * z / (1 + z))
 
     baryons = c.omega_b / (matter * c.h**2)
     log_matter = jnp.log(matter * c.h**2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from importlib import resources
 from pathlib import Path
@@ -169,7 +170,7 @@ def _shifted(values: Float[Array, "nz nk"], log_h: Float[Array, ""]) -> Float[Ar
 
     By Lagrange's interpolation on six points, which the acoustic oscillations need at these steps.
     """
-    shift = (np.log(_K_FIRST / K_MIN) + log_h) / LOG_K_STEP
+    shift = (math.log(_K_FIRST / K_MIN) + log_h) / LOG_K_STEP
     whole = jnp.floor(shift)
     t = shift - whole
     first = whole.astype(int) + int(_TAPS[0])

@@ -1,6 +1,6 @@
 """The YAML file of ``armillary run``: what it may hold, checked to the last key before anything is run.
 
-    model: "mine:model"           # or "mine.py:model", beside this file
+    model: "mine:model"           # or "mine.py:model", beside this file; {A: "mine:a", B: "mine:b"} to compare
     data:
       y: y.npy                    # also data.npz:y, table.csv:column, a number, a list
       scale: 2.0
@@ -30,6 +30,8 @@ from . import registry
 CHAIN_METHODS = ("vectorized", "sequential", "parallel")
 PRECISIONS = ("float64", "float32")
 
+#: What a model of several may be called: it names the file of its result.
+_NAME = re.compile(r"[A-Za-z0-9][\w .+-]*")
 _MODEL = re.compile(r"(?:[^:]+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
 
@@ -42,7 +44,7 @@ class Config:
     """A checked config; the fields are the keys of the file, with a component split from its options."""
 
     path: Path
-    model: str
+    model: str | Mapping[str, str]
     data: Mapping[str, Any] = field(default_factory=dict)
     sampler: str = "nuts"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,9 +64,15 @@ class Config:
         """An error about one key, in the form that all of them have."""
         return _error(self.path, key, value, problem)
 
+    @property
+    def models(self) -> dict[str, str]:
+        """The models by the names of their results; a single one is ``result``."""
+        return {"result": self.model} if isinstance(self.model, str) else dict(self.model)
+
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, defaults too, as `load` reads it; ``output`` is left to the next run."""
-        answer: dict[str, Any] = {"model": self.model, "data": dict(self.data)}
+        model = self.model if isinstance(self.model, str) else dict(self.model)
+        answer: dict[str, Any] = {"model": model, "data": dict(self.data)}
         answer["sampler"] = {"name": self.sampler, **self.sampler_options}
         if self.evidence is not None:
             answer["evidence"] = {"name": self.evidence, **self.evidence_options}
@@ -159,7 +167,12 @@ def _component(kind: str) -> Callable[[str, Any], dict[str, Any]]:
 
 
 def _model(key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, str) or not _MODEL.fullmatch(value):
+    if isinstance(value, dict) and value:
+        for name, given in value.items():
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise _Wrong(f"{key}.{name}", given, "expected a name of letters, digits, spaces, '.', '+' and '-'")
+            _model(f"{key}.{name}", given)
+    elif not isinstance(value, str) or not _MODEL.fullmatch(value):
         raise _Wrong(key, value, f"expected {_EXPECTED_MODEL}")
     return {key: value}
 

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -30,26 +30,24 @@ def load_data(config: Config) -> dict[str, Any]:
     return {name: _value(config, name, given) for name, given in config.data.items()}
 
 
-def load_model(config: Config) -> tuple[Callable[..., Any], Path | None]:
-    """The model, and the file that it is in where that lies in the config's directory or the working directory.
+def load_model(config: Config, address: str) -> tuple[Callable[..., Any], Path | None]:
+    """A model, and the file that it is in where that lies in the config's directory or the working directory.
 
     Raises:
         ConfigError: there is no such module or function, its import fails, or its arguments are not those of
             ``data``.
     """
-    where, _, function = config.model.rpartition(":")
-    file = _file_of(config, where)
+    where, _, function = address.rpartition(":")
+    file = _file_of(config, address, where)
     try:
         module = importlib.import_module(where) if file is None else _import_file(file)
     except Exception as error:
-        raise config.error(
-            "model", config.model, f"importing {where!r} failed: {type(error).__name__}: {error}"
-        ) from error
+        raise config.error("model", address, f"importing {where!r} failed: {type(error).__name__}: {error}") from error
     model = getattr(module, function, None)
     if not callable(model):
         names = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
-        raise config.error("model", config.model, f"{where!r} has no function {function!r}{_hint(function, names)}")
-    _check_arguments(config, model)
+        raise config.error("model", address, f"{where!r} has no function {function!r}{_hint(function, names)}")
+    _check_arguments(config, address, model)
     return model, file
 
 
@@ -84,15 +82,17 @@ def check_options(config: Config) -> None:
             raise config.error(key, {"name": name, **options}, str(error)) from None
 
 
-def relative(config: Config, file: Path | None, directory: Path) -> Config:
+def relative(config: Config, files: Mapping[str, Path | None], directory: Path) -> Config:
     """The same config as a file in ``directory`` would have to say it."""
 
     def path(target: Path) -> str:
         return Path(os.path.relpath(target.resolve(), directory.resolve())).as_posix()
 
-    changed: dict[str, Any] = {}
-    if file is not None:
-        changed["model"] = f"{path(file)}:{config.model.rpartition(':')[2]}"
+    models = {
+        name: f"{path(file)}:{address.rpartition(':')[2]}" if (file := files[name]) is not None else address
+        for name, address in config.models.items()
+    }
+    changed: dict[str, Any] = {"model": models["result"] if isinstance(config.model, str) else models}
     changed["data"] = {
         name: path(config.path.parent / parts[0]) + "".join(f":{part}" for part in parts[1:] if part)
         if isinstance(given, str) and (parts := _split(given))
@@ -102,13 +102,13 @@ def relative(config: Config, file: Path | None, directory: Path) -> Config:
     return Config(**{**vars(config), "path": directory / "config.yaml", **changed})
 
 
-def _file_of(config: Config, where: str) -> Path | None:
+def _file_of(config: Config, address: str, where: str) -> Path | None:
     directories = [config.path.parent.resolve(), Path.cwd()]
     if where.endswith(".py"):
         for directory in directories:
             if (directory / where).is_file():
                 return directory / where
-        raise config.error("model", config.model, f"there is no file {str(directories[0] / where)!r}")
+        raise config.error("model", address, f"there is no file {str(directories[0] / where)!r}")
     search = [str(d) for d in directories]
     file = None
     for part in where.split("."):
@@ -143,17 +143,17 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
-def _check_arguments(config: Config, model: Callable[..., Any]) -> None:
+def _check_arguments(config: Config, address: str, model: Callable[..., Any]) -> None:
     takes = inspect.signature(model).parameters
     named = [n for n, p in takes.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
         for name, given in config.data.items():
             if name not in named:
-                raise config.error(f"data.{name}", given, f"{config.model!r} has no such argument{_hint(name, named)}")
+                raise config.error(f"data.{name}", given, f"{address!r} has no such argument{_hint(name, named)}")
     missing = [n for n in named if takes[n].default is inspect.Parameter.empty and n not in config.data]
     if missing:
         raise config.error(
-            "data", dict(config.data), f"expected a value for {missing[0]!r}, an argument of {config.model!r}"
+            "data", dict(config.data), f"expected a value for {missing[0]!r}, an argument of {address!r}"
         )
 
 

@@ -1,7 +1,7 @@
 """``armillary run`` and ``armillary report``: a run directory from a config, and its report anew.
 
 A run directory holds ``config.yaml`` (resolved: every key, the versions, and paths as seen from there), ``checkpoint``,
-``result.zarr`` and ``report.html``.
+``result.zarr`` and ``report.html``; of several models to compare, a checkpoint and a store of each by its name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONFIG = "config.yaml"
-RESULT = "result.zarr"
 CHECKPOINT = "checkpoint"
 REPORT = "report.html"
 
@@ -43,7 +42,11 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
     """
     config = load(path)
     directory = output or _own_output(config)
-    for there, advice in ((RESULT, ""), (CHECKPOINT, "continue it with --resume, ")):
+    stores = {name: directory / f"{name}.zarr" for name in config.models}
+    for there, advice in (
+        *((store.name, "") for store in stores.values()),
+        (CHECKPOINT, "continue it with --resume, "),
+    ):
         if (directory / there).exists() and not resume:
             raise FileExistsError(
                 f"{directory / there} is there already: {advice}choose another --output, or remove it"
@@ -59,9 +62,10 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
     from ._inputs import check_options, load_data, load_model, relative
 
     data = load_data(config)
-    model, file = load_model(config)
+    models = {name: load_model(config, address) for name, address in config.models.items()}
     check_options(config)
-    resolved = dataclasses.replace(relative(config, file, directory), versions=_versions(config))
+    files = {name: file for name, (_, file) in models.items()}
+    resolved = dataclasses.replace(relative(config, files, directory), versions=_versions(config))
     _note_versions(config, resolved)
     directory.mkdir(parents=True, exist_ok=True)
     if not resolved.path.exists():
@@ -69,33 +73,43 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
 
     import jax
 
+    results = {}
     try:
-        tree = infer(
-            model,
-            model_kwargs=data,
-            sampler=config.sampler,
-            sampler_options=dict(config.sampler_options),
-            evidence=config.evidence,
-            evidence_options=dict(config.evidence_options),
-            key=jax.random.key(config.seed),
-            num_warmup=config.num_warmup,
-            num_samples=config.num_samples,
-            num_chains=config.num_chains,
-            chain_method=config.chain_method,
-            checkpoint=directory / CHECKPOINT,
-            checkpoint_every=config.checkpoint_every,
-            resume=resume,
-            progress_bar=not quiet,
-        )
-        _write(resolved)
-        save(tree, directory / RESULT)
-        written = _report(tree, directory, quiet=quiet)
+        for name, (model, _) in models.items():
+            if not quiet and len(models) > 1:
+                print(name, file=sys.stderr)
+            results[name] = infer(
+                model,
+                model_kwargs=data,
+                sampler=config.sampler,
+                sampler_options=dict(config.sampler_options),
+                evidence=config.evidence,
+                evidence_options=dict(config.evidence_options),
+                key=jax.random.key(config.seed),
+                num_warmup=config.num_warmup,
+                num_samples=config.num_samples,
+                num_chains=config.num_chains,
+                chain_method=config.chain_method,
+                checkpoint=directory / CHECKPOINT / ("" if isinstance(config.model, str) else name),
+                checkpoint_every=config.checkpoint_every,
+                resume=resume,
+                progress_bar=not quiet,
+            )
+            _write(resolved)
+            save(results[name], stores[name])
+        if not quiet and len(results) > 1 and config.evidence is not None:
+            from rich.console import Console
+
+            from armillary.core import compare
+
+            Console().print(compare(results))
+        written = _report(results, directory, quiet=quiet)
     except KeyboardInterrupt:
         command = shlex.join(["armillary", "run", str(path), "--output", str(directory), "--resume"])
         print(f"\narmillary: interrupted; continue with `{command}`", file=sys.stderr)
         raise SystemExit(130) from None
     if not quiet:
-        print(directory / RESULT, *written, sep="\n")
+        print(*stores.values(), *written, sep="\n")
 
 
 def rewrite_report(directory: Path) -> Path:
@@ -112,11 +126,16 @@ def rewrite_report(directory: Path) -> Path:
     from armillary.core import write_report
 
     results = {store.stem: xr.open_datatree(store, engine="zarr", consolidated=False) for store in stores}
-    write_report(results["result"] if set(results) == {"result"} else results, directory / REPORT)
+    write_report(_alone(results), directory / REPORT)
     return directory / REPORT
 
 
-def _report(tree: xr.DataTree, directory: Path, *, quiet: bool) -> list[Path]:
+def _alone(results: dict[str, xr.DataTree]) -> xr.DataTree | dict[str, xr.DataTree]:
+    """The result of a single model, which needs no name; of several, all of them."""
+    return results["result"] if set(results) == {"result"} else results
+
+
+def _report(results: dict[str, xr.DataTree], directory: Path, *, quiet: bool) -> list[Path]:
     """Write the report, and give its path; without matplotlib a run is a run all the same, and a line says so."""
     from rich.console import Console
 
@@ -124,7 +143,7 @@ def _report(tree: xr.DataTree, directory: Path, *, quiet: bool) -> list[Path]:
 
     try:
         with Console(stderr=True, quiet=quiet).status("Writing the report"):
-            write_report(tree, directory / REPORT)
+            write_report(_alone(results), directory / REPORT)
     except ImportError as error:
         advice = f"then `armillary report {shlex.quote(str(directory))}`"
         print(f"armillary: no report was written: {error}, {advice}", file=sys.stderr)
