@@ -33,9 +33,9 @@ def contour_levels(density: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " lev
 
 
 def smoothed(
-    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], bins: int = 60
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], bins: int = 120
 ) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"], Float[np.ndarray, "bins bins"]]:
-    """The density of draws on a grid, smoothed with a normal of Silverman's width by Fourier transforms.
+    """The density of draws on a grid, smoothed with a normal of their shape and of Silverman's width.
 
     Args:
         x: draws of one parameter.
@@ -47,12 +47,11 @@ def smoothed(
     """
     ranges = [(v.min() - 0.25 * np.ptp(v), v.max() + 0.25 * np.ptp(v)) for v in (x, y)]
     counts, *edges = np.histogram2d(x, y, bins=bins, range=ranges)
-    width = len(x) ** (-1 / 6)
-    factor = 1.0
-    for axis, (values, edge) in enumerate(zip((x, y), edges, strict=True)):
-        sigma = width * np.std(values) / (edge[1] - edge[0])
-        frequency = np.fft.fftfreq(bins)
-        factor = factor * np.exp(-2 * (np.pi * sigma * frequency) ** 2).reshape((-1, 1) if axis == 0 else (1, -1))
+    # With the covariance of the draws, so that a narrow ridge stays as narrow.
+    steps = np.array([edge[1] - edge[0] for edge in edges])
+    cells = np.cov(x, y) * len(x) ** (-1 / 3) / np.outer(steps, steps)
+    frequency = np.stack(np.meshgrid(np.fft.fftfreq(bins), np.fft.fftfreq(bins), indexing="ij"))
+    factor = np.exp(-2 * np.pi**2 * np.einsum("inm,ij,jnm->nm", frequency, cells, frequency))
     density = np.fft.ifft2(np.fft.fft2(counts) * factor).real
     middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
     return middles[0], middles[1], np.maximum(density, 0).T
