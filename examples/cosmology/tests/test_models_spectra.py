@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -203,6 +205,23 @@ def test_data_sets_go_with_likelihoods(power, likelihood):
         SpectraModel(power, likelihood)(None, None)
     with pytest.raises(ValueError, match="one at least"):
         SpectraModel(power, [])
+
+
+def test_data_that_are_not_finite_are_named_by_the_model(power, survey, likelihood, spectra):
+    wrong = np.array(data_vector(spectra.shear))
+    wrong[1, 2] = np.nan
+    model = numpyro.handlers.seed(SpectraModel(power, likelihood), jax.random.key(0))
+    edges = survey.ell_edges
+    with pytest.raises(
+        ValueError, match=f"the data are nan in spectrum 2, the multipoles {edges[1]} to {edges[2] - 1}"
+    ):
+        model(wrong)
+
+
+def test_sigma_8_is_of_today(power, fiducial):
+    late = SimpleNamespace(k=power.k, z=power.z[1:], linear=power.linear)
+    with pytest.raises(ValueError, match=r"power starts at z = 0\.1"):
+        sigma_r(late, fiducial)
 
 
 def test_theory_from_the_table_is_that_of_the_shear_alone(survey, spectra):

@@ -206,6 +206,13 @@ def test_bad_arguments_are_named(power, fiducial, change, message):
         cosmic_shear_cls(power, fiducial, **arguments)
 
 
+def test_redshifts_below_those_of_the_power_are_named(power, fiducial):
+    survey = stage_iv(3)
+    late = SimpleNamespace(k=power.k, z=power.z[1:], nonlinear=power.nonlinear)
+    with pytest.raises(ValueError, match=r"the survey starts at z = 0\.015 and power at z = 0\.1"):
+        cosmic_shear_cls(late, fiducial, survey, Nuisance.none(survey), ELL)
+
+
 def test_galaxies_need_lenses(power, fiducial):
     survey = stage_iv(3)
     with pytest.raises(ValueError, match="the survey has no lenses"):

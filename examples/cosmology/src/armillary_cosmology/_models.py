@@ -74,7 +74,11 @@ class SpectraModel:
         self.__name__ = "w0waCDM" if dark_energy else "LCDM"
 
     def __call__(self, *spectra: Float[Array, "ell n"] | None) -> None:
-        """The model, of the measured spectra of each likelihood; of none, what they would be."""
+        """The model, of the measured spectra of each likelihood; of none, what they would be.
+
+        Raises:
+            ValueError: data that are not of as many surveys, do not fit one, or are not finite; says which.
+        """
         if spectra and len(spectra) != len(self.likelihoods):
             raise ValueError(f"{len(spectra)} data sets: expected {len(self.likelihoods)}, one for each likelihood")
         cosmology = self._cosmology()
@@ -83,6 +87,8 @@ class SpectraModel:
             nuisance = self._nuisance(likelihood, suffix)
             expected = self._theories[i](cosmology, nuisance)
             measured = spectra[i] if spectra else None
+            if measured is not None and not isinstance(measured, jax.core.Tracer):
+                measured = likelihood.check(measured)
             numpyro.sample("spectra" + suffix, likelihood(expected), obs=measured)
 
     def _theory(self, likelihood: SpectraLikelihood, cosmology: Cosmology, nuisance: Nuisance) -> Any:
@@ -152,10 +158,15 @@ def sigma_r(power: Any, cosmology: Cosmology, radius: float = 8.0) -> Float[Arra
     .. math:: \sigma_R^2 = \int d\ln k\, \frac{k^3 P(k)}{2\pi^2} W^2(kR), \quad W(x) = 3 \frac{\sin x - x\cos x}{x^3}
 
     Args:
-        power: a matter power, with ``k`` and ``linear``, whose first redshift is 0.
+        power: a matter power, with ``k``, ``z`` and ``linear``, whose first redshift is 0.
         cosmology: its parameters, which may have batch axes.
         radius: of the spheres, in Mpc/h.
+
+    Raises:
+        ValueError: the power has no redshift 0.
     """
+    if power.z[0] != 0:
+        raise ValueError(f"power starts at z = {power.z[0]:g}: expected redshifts from 0 on, for the matter of today")
     k = np.asarray(power.k, dtype=float)
     x = k * radius
     # By its series where the formula would cancel.

@@ -91,7 +91,7 @@ def cosmic_shear_cls(
     above the wavenumbers of ``power`` its logarithm is continued as a straight line in ln k.
 
     Args:
-        power: a matter power, with ``k``, ``z`` and ``nonlinear``; its redshifts reach as far as the survey's.
+        power: a matter power, with ``k``, ``z`` and ``nonlinear``, whose redshifts hold the survey's.
         cosmology: its parameters, which may have batch axes.
         survey: the source bins.
         nuisance: with the same batch axes, or none.
@@ -124,7 +124,7 @@ def three_by_two_pt_cls(
     and magnification.
 
     Args:
-        power: a matter power, with ``k``, ``z`` and ``nonlinear``; its redshifts reach as far as the survey's.
+        power: a matter power, with ``k``, ``z`` and ``nonlinear``, whose redshifts hold the survey's.
         cosmology: its parameters, which may have batch axes.
         survey: source and lens bins.
         nuisance: with the same batch axes, or none; its ``bias`` is needed.
@@ -187,7 +187,12 @@ def _checked(power: Power, survey: Survey, nuisance: Nuisance, ell: Any, *, lens
     multipoles = np.asarray(ell, dtype=float)
     if multipoles.ndim != 1 or not len(multipoles) or not np.all(np.isfinite(multipoles)) or np.any(multipoles < 2):
         raise ValueError(f"ell={ell!r}: expected a vector of multipoles from 2 on")
-    z_max = float(np.asarray(power.z)[-1])
+    z_min, z_max = (float(np.asarray(power.z)[end]) for end in (0, -1))
+    if survey.z[0] < z_min:
+        raise ValueError(
+            f"the survey starts at z = {survey.z[0]:g} and power at z = {z_min:g}: give a power from z = 0 on, such as "
+            "MatterPower.pretrained()"
+        )
     if survey.z[-1] > z_max * (1 + 1e-6):
         raise ValueError(
             f"the survey goes to z = {survey.z[-1]:g} and power to z = {z_max:g}: cut the survey off there, with "
