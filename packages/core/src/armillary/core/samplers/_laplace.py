@@ -48,8 +48,8 @@ def laplace(
     """
     start, unravel = ravel_pytree(position)
     value_and_grad = jax.value_and_grad(lambda x: -log_density(unravel(x)))
-    identity = jnp.eye(len(start), dtype=start.dtype)
-    value, slope = value_and_grad(start)
+    dim = len(start)
+    identity = jnp.eye(dim, dtype=start.dtype)
     # Of the slope in units of the covariance so far, which is too small where BFGS has not been yet.
     tolerance = jnp.sqrt(jnp.finfo(start.dtype).eps)
 
@@ -81,7 +81,7 @@ def laplace(
         fresh = jnp.where(curved, False, now.fresh | stuck)
         first = 1 / jnp.maximum(jnp.linalg.norm(slope), 1)
         # A step that was taken and too short to see the curvature is tried longer.
-        grown = jnp.where(better & ~curved, 2.0, 1.0) * jnp.where(fresh, first, 1.0)
+        grown = jnp.where(better & ~curved & jnp.isfinite(now.value), 2.0, 1.0) * jnp.where(fresh, first, 1.0)
         step = jnp.where(better | stuck, grown, 0.3 * now.step)
         small = jnp.sqrt(jnp.maximum(slope @ covariance @ slope, 0)) < tolerance
         return _Search(
@@ -96,28 +96,45 @@ def laplace(
             now.evaluations + 1,
         )
 
-    first = 1 / jnp.maximum(jnp.linalg.norm(slope), 1)
+    # The density is called at two places of the program only, here and in Newton's steps: of one that takes long to
+    # compile, each costs as much again. So the search begins with a step of no length from a value of infinity.
+    zeros = jnp.zeros_like(start)
+    infinity, one = jnp.array([jnp.inf, 1], start.dtype)
     begun = _Search(
-        start, value, slope, identity, -slope, first, jnp.array(True), jnp.array(False), jnp.zeros((), jnp.int32)
+        start, infinity, zeros, identity, zeros, one, jnp.array(True), jnp.array(False), jnp.zeros((), jnp.int32)
     )
     found = jax.lax.while_loop(lambda now: ~now.done & (now.evaluations < max_evaluations), body, begun)
 
-    def newton(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, factor = state
-        value, slope = value_and_grad(x)
-        sides = jax.lax.map(lambda shift: value_and_grad(x + shift)[1] - value_and_grad(x - shift)[1], 0.5 * factor.T)
-        hessian = sides @ factor
-        scales, axes = jnp.linalg.eigh((hessian + hessian.T) / 2)
-        # A flat or a rising direction is taken as thirty times as wide as it was.
-        scales = jnp.where(jnp.isfinite(scales), jnp.maximum(scales, 1e-3), 1)
-        axes = jnp.where(jnp.isfinite(axes), axes, identity)
-        new_factor = factor @ (axes / jnp.sqrt(scales))
-        ahead = x - new_factor @ (new_factor.T @ slope)
-        lower = value_and_grad(ahead)[0] <= value
-        return jnp.where(lower, ahead, x), new_factor
+    def newton(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        x, value, slope, factor = state
+        shifts = 0.5 * jnp.concatenate([factor.T, -factor.T])
+
+        def refine(slopes: Array) -> tuple[Array, Array]:
+            hessian = (slopes[:dim] - slopes[dim:]) @ factor
+            scales, axes = jnp.linalg.eigh((hessian + hessian.T) / 2)
+            # A flat or a rising direction is taken as thirty times as wide as it was.
+            scales = jnp.where(jnp.isfinite(scales), jnp.maximum(scales, 1e-3), 1)
+            axes = jnp.where(jnp.isfinite(axes), axes, identity)
+            refined = factor @ (axes / jnp.sqrt(scales))
+            return x - refined @ (refined.T @ slope), refined
+
+        def visit(i: Array, carry: tuple) -> tuple:
+            slopes, refined, *_ = carry
+            # To either side along each direction, and last where Newton's step leads.
+            point, refined = jax.lax.cond(
+                i < 2 * dim, lambda: (x + shifts[jnp.minimum(i, 2 * dim - 1)], refined), lambda: refine(slopes)
+            )
+            there, gradient = value_and_grad(point)
+            slopes = jnp.where((jnp.arange(2 * dim) == i)[:, None], gradient, slopes)
+            return slopes, refined, point, there, gradient
+
+        slopes = jnp.zeros((2 * dim, dim), x.dtype)
+        _, refined, ahead, there, gradient = jax.lax.fori_loop(0, 2 * dim + 1, visit, (slopes, factor, x, value, slope))
+        lower = there <= value
+        return jnp.where(lower, ahead, x), jnp.where(lower, there, value), jnp.where(lower, gradient, slope), refined
 
     factor = jnp.linalg.cholesky((found.covariance + found.covariance.T) / 2)
     factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
-    mode, factor = jax.lax.fori_loop(0, 3, newton, (found.x, factor))
+    mode, _, _, factor = jax.lax.fori_loop(0, 3, newton, (found.x, found.value, found.slope, factor))
     draw = mode + factor @ jax.random.normal(key, mode.shape, mode.dtype)
     return Laplace(unravel(mode), factor @ factor.T, unravel(draw))
