@@ -17,8 +17,13 @@ from ._survey import Survey
 class Power(Protocol):
     """What the theory needs of a matter power: `MatterPower`, or anything with these."""
 
-    k: Float[np.ndarray, " nk"]
-    z: Float[np.ndarray, " nz"]
+    @property
+    def k(self) -> Float[np.ndarray, " nk"]:
+        """Wavenumbers in h/Mpc, increasing."""
+
+    @property
+    def z(self) -> Float[np.ndarray, " nz"]:
+        """Redshifts, increasing."""
 
     def nonlinear(self, cosmology: Cosmology) -> Float[Array, "*batch nz nk"]:
         """The non-linear power in (Mpc/h)^3 at k in h/Mpc."""
