@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +123,7 @@ def held_out_accuracy(power: MatterPower, data: TrainingSet) -> tuple[Accuracy, 
 
     reference, wide = cosmologies(data)
     log_grid = np.log(data.k)
-    spectrum = jax.jit(power.log_spectrum, static_argnums=2)
+    spectrum = eqx.filter_jit(power.log_spectrum)
     linear, nonlinear = [], []
     for i, h in enumerate(reference.h):
         log_k = np.log(power.k * h)
