@@ -133,6 +133,16 @@ def test_a_checkpointed_run_taken_up_again_gives_the_same_draws(sampler, tmp_pat
     np.testing.assert_array_equal(resumed["sample_stats"]["lp"], whole["sample_stats"]["lp"])
 
 
+@pytest.mark.parametrize("sampler", ["blackjax-nuts", "mala"])
+def test_all_chunks_are_one_program(sampler, monkeypatch):
+    from armillary.core import _chains
+
+    compile_, compiled = _chains.Chains._compile, []
+    monkeypatch.setattr(_chains.Chains, "_compile", lambda self: compiled.append(compile_(self)) or compiled[-1])
+    quick(sampler=sampler, num_warmup=20, num_samples=15, checkpoint_every=10)
+    assert [function._cache_size() for function in compiled] == [1]
+
+
 KILLED = """
     import os, signal, sys
     sys.path.insert(0, {directory!r})

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 from numpyro.infer.mcmc import MCMCKernel
 
@@ -55,7 +56,7 @@ class Chains:
         num_chains: how many.
         num_warmup: warm-up steps of each.
         num_samples: draws of each.
-        chain_method: ``"vectorized"``, ``"sequential"`` or ``"parallel"`` (one device each).
+        chain_method: ``"vectorized"``, ``"sequential"`` or ``"parallel"`` (over the devices of all processes).
         chunk_size: steps between two reports, and two checkpoints.
     """
 
@@ -74,6 +75,10 @@ class Chains:
         self._kernel, self._args, self._kwargs = kernel, args, kwargs
         self._num_chains, self._num_warmup, self._num_samples = num_chains, num_warmup, num_samples
         self._chain_method, self._chunk_size = chain_method, chunk_size
+        if chain_method == "parallel":
+            mesh = Mesh(np.array(jax.devices()[:num_chains]), ("chain",))
+            self._over_chains = NamedSharding(mesh, PartitionSpec("chain"))
+            self._gather = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def run(self, key: Array, checkpoint: Checkpoint | None, report: Callable[[Progress], None]) -> Draws:
         """All draws, from the start or from where the checkpoint is."""
@@ -84,7 +89,8 @@ class Chains:
         done = number = 0
         if checkpoint and (number := checkpoint.last()):
             like = jax.eval_shape(self._collect, state)
-            done, state = checkpoint.load_state(number - 1, state)
+            done, loaded_state = checkpoint.load_state(number - 1, state)
+            state = self._place(jax.tree.map(lambda leaf: leaf[self._own()], loaded_state))
             loaded = (checkpoint.load_draws(chunk, like) for chunk in range(number))
             collected = [draws for draws in loaded if draws is not None]
         num_divergent = sum(_count(draws) for draws in collected)
@@ -93,11 +99,15 @@ class Chains:
             warmup = done < self._num_warmup
             size = min(self._chunk_size, (self._num_warmup if warmup else total) - done)
             state, buffer = advance(state, size)
-            draws = None if warmup else jax.tree.map(lambda leaf, n=size: np.asarray(leaf[:, :n]), buffer)
+            draws = None
+            if not warmup:
+                draws = jax.tree.map(lambda leaf, n=size: np.asarray(leaf)[:, :n], self._everywhere(buffer))
             jax.block_until_ready(state)
             done += size
             if checkpoint:
-                checkpoint.save(number, done, draws, state)
+                whole = self._everywhere(state)
+                if self._chain_method != "parallel" or jax.process_index() == 0:
+                    checkpoint.save(number, done, draws, whole)
                 number += 1
             if draws is not None:
                 collected.append(draws)
@@ -114,7 +124,31 @@ class Chains:
         if self._chain_method == "vectorized":
             return init(keys)
         # NumPyro's kernels remember whether they were given one key or a batch: here they step one chain at a time.
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(key) for key in keys])
+        return self._place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(key) for key in keys[self._own()]]))
+
+    def _own(self) -> np.ndarray:
+        """The numbers of the chains that this process runs: all but where several processes share them out."""
+        chains = np.arange(self._num_chains)
+        if self._chain_method != "parallel":
+            return chains
+        pieces = self._over_chains.addressable_devices_indices_map(chains.shape).values()
+        return np.sort(np.concatenate([chains[index] for index in pieces]))
+
+    def _place(self, own: PyTree) -> PyTree:
+        """The states of this process's chains, put onto its devices as its part of all."""
+        if self._chain_method != "parallel":
+            return own
+
+        def place(leaf: Array) -> Array:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+            return jax.make_array_from_process_local_data(self._over_chains, np.asarray(leaf))
+
+        return jax.tree.map(place, own)
+
+    def _everywhere(self, tree: PyTree) -> PyTree:
+        """Arrays of all chains where each process can read them."""
+        return self._gather(tree) if self._chain_method == "parallel" else tree
 
     def _collect(self, state: PyTree) -> Draws:
         statistics = {}
@@ -131,7 +165,7 @@ class Chains:
 
         def step(i: Array, carry: tuple[PyTree, Draws]) -> tuple[PyTree, Draws]:
             state, buffer = carry
-            state = self._kernel.sample(state, self._args, self._kwargs)
+            state = jax.tree.map(_strong, self._kernel.sample(state, self._args, self._kwargs))
             return state, jax.tree.map(lambda all_, new: all_.at[i].set(new), buffer, self._collect(state))
 
         # The bound is a traced number: one compilation serves every chunk, of the warm-up too.
@@ -145,9 +179,26 @@ class Chains:
                 return state, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), draws)
 
             return jax.jit(advance)
+
+        def in_turn(state: PyTree, size: Array) -> tuple[PyTree, Draws]:
+            return jax.lax.map(partial(self._advance, size=size), state)
+
         if self._chain_method == "sequential":
-            return jax.jit(lambda state, size: jax.lax.map(partial(self._advance, size=size), state))
-        return jax.pmap(self._advance, in_axes=(0, None))
+            return jax.jit(in_turn)
+        # Each device runs its own chains and waits for no other.
+        split, same = PartitionSpec("chain"), PartitionSpec()
+        shared = jax.shard_map(
+            in_turn, mesh=self._over_chains.mesh, in_specs=(split, same), out_specs=split, check_vma=False
+        )
+        return jax.jit(shared)
+
+
+def _strong(leaf: Array) -> Array:
+    """The same without a weak type, of which a state that comes out differs from the one that went in.
+
+    The next chunk would be compiled anew: half a minute where the density is that of cosmic shear.
+    """
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.asarray(leaf, leaf.dtype)
 
 
 def _field(state: Any, path: str) -> Any:

@@ -79,6 +79,8 @@ def infer(
         num_samples: draws of each chain.
         num_chains: chains.
         chain_method: ``"vectorized"``, ``"sequential"`` or ``"parallel"``, the last with a device for each chain.
+            After `jax.distributed.initialize` these are the devices of all processes, with as many chains each; every
+            process returns the whole result, and the first one writes the checkpoint.
         progress_bar: show one, on the standard error.
         checkpoint: a directory to save the run to as it goes.
         checkpoint_every: steps between two saves; a fiftieth of the run by default.
@@ -126,7 +128,15 @@ def infer(
     )
     sample_key, evidence_key = jax.random.split(key)
     settings = _settings(model, args, kwargs, target, sampler, key, num_warmup, num_chains)
-    saved = Checkpoint(checkpoint, settings, resume=resume) if checkpoint is not None else None
+    together = chain_method == "parallel" and jax.process_count() > 1
+    progress_bar = progress_bar and not (together and jax.process_index())
+    saved = None
+    if checkpoint is not None:
+        saved = (
+            _checkpoint_of_all(checkpoint, settings, resume)
+            if together
+            else Checkpoint(checkpoint, settings, resume=resume)
+        )
     with _progress(progress_bar, sampler_name, num_chains) as report:
         try:
             draws = chains.run(sample_key, saved, report)
@@ -219,7 +229,13 @@ def _check(
         raise ValueError(f"key={key!r}: expected one random key, jax.random.key(seed)")
     if chain_method not in _CHAIN_METHODS:
         raise ValueError(f"chain_method={chain_method!r}: expected one of {', '.join(_CHAIN_METHODS)}")
-    if chain_method == "parallel" and num_chains > jax.local_device_count():
+    if chain_method == "parallel" and jax.process_count() > 1:
+        if num_chains % jax.device_count():
+            raise ValueError(
+                f"chain_method='parallel' shares the chains out over the {jax.device_count()} devices of all "
+                f"{jax.process_count()} processes: num_chains={num_chains} must be a multiple of that"
+            )
+    elif chain_method == "parallel" and num_chains > jax.local_device_count():
         raise ValueError(
             f"chain_method='parallel' needs a device for each of num_chains={num_chains} chains, and there are "
             f"{jax.local_device_count()}: use 'vectorized', or on a CPU call numpyro.set_host_device_count("
@@ -227,6 +243,18 @@ def _check(
         )
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory of the run to continue")
+
+
+def _checkpoint_of_all(path: str | os.PathLike[str], settings: dict[str, Any], resume: bool) -> Checkpoint:
+    """The checkpoint of several processes: the first one makes it and will write it, and the others read."""
+    from jax.experimental.multihost_utils import sync_global_devices
+
+    first = jax.process_index() == 0
+    saved = Checkpoint(path, settings, resume=resume) if first else None
+    sync_global_devices("armillary: the checkpoint is there")
+    saved = saved or Checkpoint(path, settings, resume=True)
+    sync_global_devices("armillary: the checkpoint is read")
+    return saved
 
 
 def _check_sites(target: Target) -> None:
