@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,44 @@ def test_several_models_are_run_and_reported_together(project):
     assert command("run", directory / "config.yaml", "--output", directory, "--quiet", "--resume") == 0
     np.testing.assert_array_equal(opened(directory / "wide one.zarr")["posterior"]["x"], wide["posterior"]["x"])
     assert command("run", project / "several" / "both.yaml", "--output", directory, "--quiet") == 2
+
+
+KILLED = """
+import os, signal
+from armillary.core._cli import main
+
+replace = os.replace
+
+def replace_and_die(source, target):
+    replace(source, target)
+    if str(target).endswith("wide one/state-000001.zarr"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replace_and_die
+main(["run", "both.yaml", "--output", "killed", "--quiet"])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_second_of_two_models_goes_on_to_the_same_draws(project):
+    directory = project / "two"
+    directory.mkdir()
+    text = CONFIG.replace("PRECISION", "float32").replace("t.csv:y", "../t.csv:y")
+    (directory / "both.yaml").write_text(
+        text.replace("mine_to_run:model", "{narrow: '../mine_to_run.py:model', wide one: '../mine_to_run.py:wide'}")
+    )
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # as in this process, see conftest.py
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=directory, env=environment, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert (directory / "killed" / "narrow.zarr").exists()
+    assert not (directory / "killed" / "wide one.zarr").exists()
+    first = opened(directory / "killed" / "narrow.zarr")["posterior"]["x"].values
+    for output, more in (("killed", ["--resume"]), ("whole", [])):
+        assert command("run", directory / "both.yaml", "--output", directory / output, "--quiet", *more) == 0
+    for name in ("narrow", "wide one"):
+        resumed, whole = (opened(directory / output / f"{name}.zarr") for output in ("killed", "whole"))
+        np.testing.assert_array_equal(resumed["posterior"]["x"], whole["posterior"]["x"])
+    np.testing.assert_array_equal(first, opened(directory / "whole" / "narrow.zarr")["posterior"]["x"])
 
 
 def test_the_resolved_config_says_everything(run):
