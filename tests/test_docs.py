@@ -21,6 +21,7 @@ PAGES = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("packages/*/README.md"),
         *ROOT.glob("docs/**/*.md"),
+        ROOT / "examples/cosmology/README.md",
     ]
 )
 # Pages that take more than a quarter of a minute each.
@@ -31,6 +32,7 @@ LONG = {
     "from-a-model-to-a-bayes-factor",
     "make-textures",
     "train-a-network-on-the-sphere",
+    "run-on-many-machines",
 }
 PAGE = "page_of_documentation"
 COMMAND = "python3 -m venv .venv && .venv/bin/pip install -q uv && .venv/bin/uv run {}"
