@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,7 @@ def test_a_run_of_two_processes_is_that_of_one_also_when_it_is_killed_and_resume
         "state-000002.zarr",
         "state-000003.zarr",
     ]
+    shutil.copytree(tmp_path / "run", tmp_path / "for one")
 
     both = start(tmp_path / "run")
     try:
@@ -70,8 +72,13 @@ def test_a_run_of_two_processes_is_that_of_one_also_when_it_is_killed_and_resume
     spec = importlib.util.spec_from_file_location("distributed_run", SCRIPT)
     here = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(here)
+    # One process, from the beginning, and from where the two were killed; there the model's module had another name.
+    settings = tmp_path / "for one" / "settings.json"
+    settings.write_text(settings.read_text().replace("__main__:model", "distributed_run:model"))
     with jax.enable_x64(True):
         tree = here.run(chain_method="sequential")
+        resumed = here.run(chain_method="sequential", checkpoint=tmp_path / "for one", resume=True)
+    np.testing.assert_allclose(resumed.posterior["scale"], tree.posterior["scale"], rtol=1e-9)
     np.testing.assert_allclose(found[0]["scale"], tree.posterior["scale"], rtol=1e-9)
     np.testing.assert_allclose(found[0]["lp"], tree.sample_stats["lp"], rtol=1e-9)
     assert len(np.unique(tree.posterior["scale"])) > 8 * 50
