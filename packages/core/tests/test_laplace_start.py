@@ -109,3 +109,14 @@ def test_a_model_is_sampled_from_there(x64):
 def test_another_start_is_refused():
     with pytest.raises(ValueError, match="start='mode': expected 'given' or 'laplace'"):
         samplers.BlackJAXNUTS(start="mode")
+
+
+def test_of_two_modes_it_takes_the_higher_though_it_starts_at_the_lower(x64):
+    far = jnp.array([12.0, -9.0, 10.0])
+
+    def log_density(x):
+        return jnp.logaddexp(-0.5 * jnp.sum((x - 0.5) ** 2) / 0.04, -50 - 0.5 * jnp.sum((x - far) ** 2))
+
+    normal = jax.jit(lambda key: laplace(log_density, far, key))(jax.random.key(0))
+    np.testing.assert_allclose(normal.mode, 0.5, atol=0.01)
+    np.testing.assert_allclose(np.diag(normal.covariance), 0.04, rtol=0.1)

@@ -7,8 +7,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
+
+# Searches begin at these parts of the way from the origin to the position. Of parameters with bounds the origin is the
+# middle, and far out is where they are flat: a search that starts there may end in a corner and not at the mode.
+_STARTS = np.array([1.0, 0.3, 0.0])
 
 
 class Laplace(NamedTuple):
@@ -36,7 +41,8 @@ def laplace(
 ) -> Laplace:
     """The normal about the mode uphill of a position; it can be traced and mapped over chains.
 
-    By BFGS (Nocedal & Wright 2006, ch. 6), and then by Newton's steps with a Hessian of differences of the gradient, in
+    By BFGS (Nocedal & Wright 2006, ch. 6) from the position, nearer to the origin, and from there, of which the highest
+    end is taken, and then by Newton's steps with a Hessian of differences of the gradient, in
     coordinates in which the normal found so far is the standard one: half a standard deviation to either side, so that
     it is the curvature over the bulk and no rounding. It costs gradients alone, 2 dim of them for each of three rounds.
 
@@ -44,7 +50,7 @@ def laplace(
         log_density: of one position.
         position: where to start from.
         key: for the draw.
-        max_evaluations: of the log-density with its gradient, after which the best is taken.
+        max_evaluations: of the log-density with its gradient in each search, after which the best is taken.
     """
     start, unravel = ravel_pytree(position)
     value_and_grad = jax.value_and_grad(lambda x: -log_density(unravel(x)))
@@ -103,7 +109,15 @@ def laplace(
     begun = _Search(
         start, infinity, zeros, identity, zeros, one, jnp.array(True), jnp.array(False), jnp.zeros((), jnp.int32)
     )
-    found = jax.lax.while_loop(lambda now: ~now.done & (now.evaluations < max_evaluations), body, begun)
+
+    def search(x: Array) -> _Search:
+        return jax.lax.while_loop(
+            lambda now: ~now.done & (now.evaluations < max_evaluations), body, begun._replace(x=x)
+        )
+
+    all_found = jax.lax.map(search, _STARTS[:, None].astype(start.dtype) * start)
+    best = jnp.argmin(jnp.where(jnp.isfinite(all_found.value), all_found.value, jnp.inf))
+    found = jax.tree.map(lambda leaf: leaf[best], all_found)
 
     def newton(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         x, value, slope, factor = state
