@@ -212,6 +212,7 @@ def main() -> None:
             print(line, flush=True)
             lines.append(line)
     if options.save:
+        lines.insert(0, f"# python benchmarks/cosmology_posterior.py --nodes {options.nodes}")
         (HERE / "results" / f"{today}-cosmology-posterior-{device.platform}.txt").write_text("\n".join(lines) + "\n")
 
 
