@@ -1,10 +1,8 @@
-"""The study of cosmic shear: simulated data, LCDM and w0waCDM, and the demonstration of it."""
+"""The study of cosmic shear: simulated data, and the two models of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +14,6 @@ from ._models import SpectraModel
 from ._survey import Survey, stage_iv
 from ._tabulated import fiducial_power
 from ._theory import Nuisance, cosmic_shear_cls, three_by_two_pt_cls
-
-if TYPE_CHECKING:
-    import rich.console
-    import xarray
 
 #: The alignments of the simulated sky.
 ALIGNMENT = 0.5
@@ -70,61 +64,3 @@ def shear_models(power: Any, num_bins: int = 10, **options: Any) -> tuple[dict[s
         for name, dark_energy in (("LCDM", False), ("w0waCDM", True))
     }
     return models, lambda seed=0: simulated_data(likelihood, spectra, seed)
-
-
-def demo(directory: Path, *, console: rich.console.Console) -> Mapping[str, xarray.DataTree]:
-    """``armillary demo shear``: five bins, LCDM and w0waCDM, the evidence of both, contours.
-
-    Args:
-        directory: where the contours go, ``contours.png``.
-        console: where it is told what is done.
-
-    Returns:
-        The results by the models' names.
-
-    Raises:
-        LookupError: no installed distribution offers the evidence estimator ``"flow"``.
-    """
-    from armillary.core import infer, registry
-
-    from .power import MatterPower
-
-    registry.find("evidence_estimator", "flow")
-    models, data = shear_models(MatterPower.pretrained(), 5, num_ell=15, num_z=120)
-    console.print("Simulated cosmic shear of a Stage-IV survey: 5 bins, 15 spectra; two models, NUTS and evidence")
-    results = {}
-    for seed, (name, model) in enumerate(models.items()):
-        console.print(f"[bold]{name}[/bold]")
-        results[name] = infer(
-            model,
-            data(),
-            sampler="blackjax-nuts",
-            sampler_options={"dense": True, "start": "laplace"},
-            key=jax.random.key(seed),
-            num_warmup=400,
-            num_samples=600,
-            num_chains=4,
-            evidence="flow",
-            log_likelihood=False,
-        )
-    save_contours(results, directory / "contours.png")
-    console.print(f"Contours: {directory / 'contours.png'}", soft_wrap=True, highlight=False)
-    return results
-
-
-def save_contours(results: Mapping[str, xarray.DataTree], path: Path) -> None:
-    """The contours of several models beside each other in every plane, as a picture.
-
-    Args:
-        results: of `armillary.core.infer`, by name.
-        path: the file to write.
-    """
-    import matplotlib.pyplot as plt
-
-    from ._contours import PLANES, plot_contours
-
-    figure, axes = plt.subplots(1, len(PLANES), figsize=(9, 4), layout="constrained")
-    for plane, ax in zip(PLANES, axes, strict=True):
-        plot_contours(results, plane, ax)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
