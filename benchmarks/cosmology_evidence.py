@@ -33,7 +33,7 @@ ALIGNMENT = 0.5
 
 def problem() -> tuple[SpectraModel, np.ndarray]:
     simulated = fiducial_power()
-    survey = stage_iv(3, num_z=60, num_ell=8, ell_max=1500)
+    survey = stage_iv(3, num_z=60, num_ell=8, ell_max=1500, f_sky=0.01)
     nuisance = Nuisance.none(survey)
     nuisance = nuisance._replace(alignment=nuisance.alignment + ALIGNMENT)
     spectra = jax.jit(lambda n: cosmic_shear_cls(simulated, simulated.cosmology, survey, n, survey.ell))(nuisance)
