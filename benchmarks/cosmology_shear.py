@@ -42,7 +42,7 @@ def sample(model: SpectraModel, spectra: np.ndarray, seed: int, steps: argparse.
         model,
         spectra,
         sampler="blackjax-nuts",
-        sampler_options={"dense": True, "start": "laplace"},
+        sampler_options={"start": "transport"},
         key=jax.random.key(seed),
         num_warmup=steps.warmup,
         num_samples=steps.samples,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
@@ -135,6 +136,24 @@ def test_fixed_parameters_are_no_sites(power, likelihood):
     assert 2.9 < trace["ln10As"]["value"] < 3.2
 
 
+def test_priors_are_those_that_are_said(power, likelihood):
+    def priors(**options):
+        model = numpyro.handlers.seed(SpectraModel(power, likelihood, **options), jax.random.key(0))
+        return {name: site["fn"] for name, site in numpyro.handlers.trace(model).get_trace().items() if "fn" in site}
+
+    plain = priors()
+    # Normal, and cut off so far out that it does not matter.
+    expected = stats.norm(0.0222, 0.0005).logpdf(0.0229)
+    assert float(plain["omega_b"].log_prob(0.0229)) == pytest.approx(expected, rel=1e-4)
+    assert float(plain["n_s"].log_prob(0.98)) == pytest.approx(stats.norm(0.96, 0.02).logpdf(0.98), rel=1e-4)
+    assert float(plain["h"].log_prob(0.7)) == pytest.approx(-np.log(0.22), rel=1e-5)
+    one = np.ones(len(likelihood.survey.sources))
+    assert float(plain["alignment"].log_prob(one)) == pytest.approx(np.sum(stats.norm.logpdf(one)), rel=1e-5)
+    other = priors(bounds={"omega_b": (0.02, 0.025)}, priors={"alignment": dist.Uniform(-6.0, 6.0)})
+    assert float(other["omega_b"].log_prob(0.021)) == pytest.approx(-np.log(0.005), rel=1e-5)
+    assert float(other["alignment"].log_prob(one)) == pytest.approx(-len(one) * np.log(12), rel=1e-5)
+
+
 def test_sigma_8_is_that_of_camb(x64):
     simulated = fiducial_power()
     # As printed by examples/cosmology/fiducial.py; CAMB's own sum is over coarser wavenumbers.
@@ -193,6 +212,10 @@ def test_a_covariance_that_is_not_positive_definite_is_named(survey, spectra, li
         ({"fixed": {"h": 0.9}}, "fixed h=0.9 is outside of 0.6 to 0.82"),
         ({"bounds": {"h": (0.5, 0.7)}}, r"bounds of h are \(0.5, 0.7\)"),
         ({"bounds": {"w0": (-1.1, -0.9)}}, "bounds of 'w0': expected some of omega_b"),
+        ({"priors": {"omega": dist.Normal()}}, r"priors=\['omega'\]: expected parameters of the model, omega_b"),
+        ({"priors": {"h": dist.Normal(0.7, 0.01)}}, "prior of h is from -inf to inf: expected one within 0.6 to 0.82"),
+        ({"priors": {"h": 0.7}}, "prior of h is 0.7: expected a NumPyro distribution"),
+        ({"priors": {"h": dist.Normal(jnp.zeros(2), 1.0).to_event(1)}}, "expected a NumPyro distribution of a number"),
     ],
 )
 def test_models_that_cannot_be_are_named(power, likelihood, options, message):

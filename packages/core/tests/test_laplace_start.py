@@ -107,7 +107,7 @@ def test_a_model_is_sampled_from_there(x64):
 
 
 def test_another_start_is_refused():
-    with pytest.raises(ValueError, match="start='mode': expected 'given' or 'laplace'"):
+    with pytest.raises(ValueError, match="start='mode': expected 'given', 'laplace' or 'transport'"):
         samplers.BlackJAXNUTS(start="mode")
 
 

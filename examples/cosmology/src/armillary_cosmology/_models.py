@@ -22,12 +22,15 @@ from ._theory import Nuisance, cosmic_shear_cls, three_by_two_pt_cls
 class SpectraModel:
     """A NumPyro model of the spectra of one survey, or of several of different skies.
 
-    Its parameters are the cosmological ones, and for each survey ``alignment`` (uniform from -6 to 6), ``calibration``
-    (normal, of 0.01) and ``source_shift`` (normal, of 0.002 and 1 + the bin's mean redshift), of each source bin, and
-    with galaxies ``bias`` (uniform from 0.1 to 5) and ``lens_shift`` of each lens bin. With ten bins this makes 36
+    Its parameters are the cosmological ones, and for each survey ``alignment`` (normal, of 1), ``calibration`` (normal,
+    of 0.01) and ``source_shift`` (normal, of 0.002 and 1 + the bin's mean redshift), of each source bin, and with
+    galaxies ``bias`` (uniform from 0.1 to 5) and ``lens_shift`` of each lens bin. With ten bins this makes 36
     parameters of cosmic shear in LCDM, 38 with w0 and wa, and 156 of the 3x2pt of three surveys: those of Piras &
     Spurio Mancini (2023, arXiv:2305.06347) but for one of baryons in place of two. ``wa``, ``Omega_m``, ``sigma_8`` and
-    ``S_8`` are derived. Cosmological parameters are uniform over the box of ``power``; in LCDM w0 is -1 and wa is 0.
+    ``S_8`` are derived. Cosmological parameters are uniform over the box of ``power``, but for the two that lensing
+    alone knows little of, ``omega_b`` (normal, 0.0222 +- 0.0005, of the abundance of deuterium) and ``n_s`` (normal,
+    0.96 +- 0.02), both cut off at the box: the priors of lensing alone in Planck Collaboration (2020, A&A 641, A8). In
+    LCDM w0 is -1 and wa is 0.
 
     Args:
         power: a matter power with its ``box`` of parameters, such as `MatterPower`.
@@ -35,10 +38,12 @@ class SpectraModel:
         dark_energy: w0 and wa are parameters too.
         fixed: parameters by name that are not sampled, with their values; with `Cosmology` fields and, for all bins at
             once, the names of the others.
-        bounds: other bounds of the uniform priors of cosmological parameters.
+        bounds: uniform priors of cosmological parameters between these, in the place of the above.
+        priors: distributions in the place of the above, of one parameter, or of one of the bins; those of cosmological
+            parameters must not leave the emulator's box.
 
     Raises:
-        ValueError: a name that is none of a parameter, or bounds that do not increase or leave the emulator's box.
+        ValueError: a name that is none of a parameter, or bounds or a prior that leave the emulator's box.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class SpectraModel:
         dark_energy: bool = False,
         fixed: Mapping[str, Any] | None = None,
         bounds: Mapping[str, tuple[float, float]] | None = None,
+        priors: Mapping[str, dist.Distribution] | None = None,
     ) -> None:
         self.power = power
         self.likelihoods = [likelihoods] if isinstance(likelihoods, SpectraLikelihood) else list(likelihoods)
@@ -62,13 +68,13 @@ class SpectraModel:
                 self.bounds.pop(name, None)
         self.fixed = dict(fixed or {})
         self._check_bounds(dict(bounds or {}))
-        self.bounds |= dict(bounds or {})
-        unknown = set(self.fixed) - set(self.bounds) - set(self._nuisance_names())
-        if unknown:
-            raise ValueError(
-                f"fixed={sorted(unknown)}: expected parameters of the model, {', '.join(self.bounds)}, "
-                f"{', '.join(self._nuisance_names())}"
-            )
+        names = (*self.bounds, *self._nuisance_names())
+        for argument, given in (("fixed", self.fixed), ("priors", dict(priors or {}))):
+            if unknown := set(given) - set(names):
+                raise ValueError(f"{argument}={sorted(unknown)}: expected parameters of the model, {', '.join(names)}")
+        self._check_priors(dict(priors or {}))
+        self.priors = dict(priors or {})
+        self.uniform = {name: tuple(map(float, given)) for name, given in dict(bounds or {}).items()}
         # Compiled here, so that what runs the model outside of jit, to learn of its sites, is quick.
         self._theories = [jax.jit(partial(self._theory, likelihood)) for likelihood in self.likelihoods]
         self.__name__ = "w0waCDM" if dark_energy else "LCDM"
@@ -96,7 +102,7 @@ class SpectraModel:
         return theory(self.power, cosmology, likelihood.survey, nuisance, likelihood.survey.ell)
 
     def _cosmology(self) -> Cosmology:
-        values = {name: self._uniform(name, *bounds) for name, bounds in self.bounds.items()}
+        values = {name: self._value(name) for name in self.bounds}
         total = values.pop("w0_plus_wa", None)
         if total is not None:
             values["wa"] = numpyro.deterministic("wa", total - values["w0"])
@@ -113,22 +119,33 @@ class SpectraModel:
             fields |= {"bias": survey.lenses, "lens_shift": survey.lenses}
         values = {}
         for name, bins in fields.items():
-            mean = bins @ survey.z / np.sum(bins, axis=1)
-            prior = {
-                "alignment": lambda n: dist.Uniform(-6.0, 6.0).expand([n]),
-                "calibration": lambda n: dist.Normal(0.0, 0.01).expand([n]),
-                "bias": lambda n: dist.Uniform(0.1, 5.0).expand([n]),
-            }.get(name, lambda n, mean=mean: dist.Normal(jnp.zeros(n), jnp.asarray(0.002 * (1 + mean))))
+            n = len(bins)
             if name in self.fixed:
-                values[name] = jnp.broadcast_to(jnp.asarray(self.fixed[name], dtype=float), (len(bins),))
-            else:
-                values[name] = numpyro.sample(name + suffix, prior(len(bins)).to_event(1))
+                values[name] = jnp.broadcast_to(jnp.asarray(self.fixed[name], dtype=float), (n,))
+                continue
+            # Of a shift, in the units of 1 + the bin's mean redshift.
+            prior = self._prior(name, 1 + bins @ survey.z / np.sum(bins, axis=1))
+            values[name] = numpyro.sample(name + suffix, prior.expand([n]).to_event(1))
         return Nuisance(**values)
 
-    def _uniform(self, name: str, low: float, high: float) -> Any:
+    def _value(self, name: str) -> Any:
         if name in self.fixed:
             return jnp.asarray(self.fixed[name], dtype=float)
-        return numpyro.sample(name, dist.Uniform(low, high))
+        return numpyro.sample(name, self._prior(name))
+
+    def _prior(self, name: str, scale: Float[np.ndarray, " bins"] | float = 1.0) -> Any:
+        """Made when it is needed, in the precision of then."""
+        if name in self.priors:
+            return self.priors[name]
+        if name in self.uniform:
+            return dist.Uniform(*self.uniform[name])
+        if name in _NORMAL:
+            mean, error = _NORMAL[name]
+            if name not in self.bounds:
+                return dist.Normal(mean, error * jnp.asarray(scale, dtype=float) if name.endswith("shift") else error)
+            low, high = self.bounds[name]
+            return dist.TruncatedNormal(mean, error, low=low, high=high)
+        return dist.Uniform(*self.bounds.get(name, _BIAS))
 
     def _nuisance_names(self) -> tuple[str, ...]:
         galaxies = any(likelihood.galaxies for likelihood in self.likelihoods)
@@ -150,6 +167,32 @@ class SpectraModel:
                 raise ValueError(
                     f"fixed {name}={value} is outside of {low} to {high}, where the emulators were trained"
                 )
+
+    def _check_priors(self, priors: Mapping[str, Any]) -> None:
+        for name, prior in priors.items():
+            if not isinstance(prior, dist.Distribution) or prior.event_shape:
+                raise ValueError(f"prior of {name} is {prior!r}: expected a NumPyro distribution of a number")
+            low, high = self.bounds.get(name, (-np.inf, np.inf))
+            support = prior.support
+            first = np.asarray(getattr(support, "lower_bound", -np.inf))
+            last = np.asarray(getattr(support, "upper_bound", np.inf))
+            if name in self.bounds and not (np.all(first >= low) and np.all(last <= high)):
+                raise ValueError(
+                    f"prior of {name} is from {first} to {last}: expected one within {low} to {high}, where the "
+                    "emulators were trained; dist.TruncatedNormal is cut off there"
+                )
+
+
+#: Means and standard deviations of what is not uniform; of shifts, in units of 1 + z.
+_NORMAL = {
+    "omega_b": (0.0222, 0.0005),
+    "n_s": (0.96, 0.02),
+    "alignment": (0.0, 1.0),
+    "calibration": (0.0, 0.01),
+    "source_shift": (0.0, 0.002),
+    "lens_shift": (0.0, 0.002),
+}
+_BIAS = (0.1, 5.0)
 
 
 def sigma_r(power: Any, cosmology: Cosmology, radius: float = 8.0) -> Float[Array, "*batch"]:

@@ -17,6 +17,8 @@ from ._theory import Nuisance, cosmic_shear_cls, three_by_two_pt_cls
 
 #: The alignments of the simulated sky.
 ALIGNMENT = 0.5
+#: Between which the equations of state today and early on are uniform.
+DARK_ENERGY = {"w0": (-1.3, -0.7), "w0_plus_wa": (-1.6, -0.5)}
 
 
 def simulated_likelihood(survey: Survey) -> tuple[SpectraLikelihood, Any]:
@@ -60,7 +62,7 @@ def shear_models(power: Any, num_bins: int = 10, **options: Any) -> tuple[dict[s
     """
     likelihood, spectra = simulated_likelihood(stage_iv(num_bins, **options))
     models = {
-        name: SpectraModel(power, likelihood, dark_energy=dark_energy)
-        for name, dark_energy in (("LCDM", False), ("w0waCDM", True))
+        "LCDM": SpectraModel(power, likelihood),
+        "w0waCDM": SpectraModel(power, likelihood, dark_energy=True, bounds=DARK_ENERGY),
     }
     return models, lambda seed=0: simulated_data(likelihood, spectra, seed)

@@ -37,19 +37,27 @@ class _Search(NamedTuple):
 
 
 def laplace(
-    log_density: Callable[[PyTree], Array], position: PyTree, key: jax.Array, *, max_evaluations: int = 500
+    log_density: Callable[[PyTree], Array],
+    position: PyTree,
+    key: jax.Array,
+    *,
+    reach: float = 0.5,
+    growth: float = 30.0,
+    max_evaluations: int = 500,
 ) -> Laplace:
     """The normal about the mode uphill of a position; it can be traced and mapped over chains.
 
     By BFGS (Nocedal & Wright 2006, ch. 6) from the position, nearer to the origin, and from there, of which the highest
-    end is taken, and then by Newton's steps with a Hessian of differences of the gradient, in
-    coordinates in which the normal found so far is the standard one: half a standard deviation to either side, so that
-    it is the curvature over the bulk and no rounding. It costs gradients alone, 2 dim of them for each of three rounds.
+    end is taken, and then by Newton's steps with a Hessian of differences of the gradient, in coordinates in which the
+    normal found so far is the standard one: half a standard deviation to either side, so that it is the curvature over
+    the bulk and no rounding. It costs gradients alone, 2 dim of them for each of three rounds.
 
     Args:
         log_density: of one position.
         position: where to start from.
         key: for the draw.
+        reach: how many standard deviations the differences go to either side, which the above is for half of one.
+        growth: a direction that is flat or rises is taken as so many times as wide as it was, in each round.
         max_evaluations: of the log-density with its gradient in each search, after which the best is taken.
     """
     start, unravel = ravel_pytree(position)
@@ -121,13 +129,12 @@ def laplace(
 
     def newton(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         x, value, slope, factor = state
-        shifts = 0.5 * jnp.concatenate([factor.T, -factor.T])
+        shifts = reach * jnp.concatenate([factor.T, -factor.T])
 
         def refine(slopes: Array) -> tuple[Array, Array]:
-            hessian = (slopes[:dim] - slopes[dim:]) @ factor
+            hessian = (slopes[:dim] - slopes[dim:]) @ factor / (2 * reach)
             scales, axes = jnp.linalg.eigh((hessian + hessian.T) / 2)
-            # A flat or a rising direction is taken as thirty times as wide as it was.
-            scales = jnp.where(jnp.isfinite(scales), jnp.maximum(scales, 1e-3), 1)
+            scales = jnp.where(jnp.isfinite(scales), jnp.maximum(scales, 1 / growth**2), 1)
             axes = jnp.where(jnp.isfinite(axes), axes, identity)
             refined = factor @ (axes / jnp.sqrt(scales))
             return x - refined @ (refined.T @ slope), refined

@@ -1,0 +1,151 @@
+"""The coordinates in which a posterior is near the standard normal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+from armillary.core import Target, infer, samplers
+from armillary.core.samplers._transport import transport
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+DIM, SHARP = 6, 0.05
+MIX = np.linalg.qr(np.random.default_rng(3).normal(size=(DIM, DIM)))[0]
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def straight(x):
+    """A position on a bent ridge, twenty times as long as it is wide, as standard normal variables."""
+    z = MIX.T @ (x - 1)
+    thin = z[2:] - jnp.array([0.15, -0.3, 0.1, 0.25]) * z[0] ** 2 - jnp.array([0.0, 0.1, 0.2, -0.15]) * z[0] * z[1]
+    return jnp.concatenate([z[:2], thin / SHARP])
+
+
+def banana(x):
+    return -0.5 * jnp.sum(straight(x) ** 2)
+
+
+@pytest.fixture(scope="module")
+def found():
+    with jax.enable_x64(True):
+        start = jnp.full(DIM, 0.5)
+        return jax.jit(jax.vmap(lambda key: transport(banana, start, key)))(jax.random.split(jax.random.key(0), 2))
+
+
+def test_a_bent_ridge_becomes_a_standard_normal(x64, found):
+    normal = jax.random.normal(jax.random.key(5), (400, DIM), float)
+    for chain in range(2):
+        one = jax.tree.map(lambda leaf, chain=chain: leaf[chain], found)
+        back = np.array(jax.vmap(lambda y, one=one: straight(one(y)))(normal))
+        # Standard normal draws are standard normal again, up to a rotation.
+        ratio = np.sum(back**2, 1) / np.sum(np.array(normal) ** 2, 1)
+        assert np.median(np.abs(ratio - 1)) < 0.1
+        score = jax.vmap(jax.grad(lambda y, one=one: banana(one(y))))(normal)
+        assert np.median(np.sum((score + normal) ** 2, 1)) < 0.5 * DIM
+
+
+def test_the_normal_alone_is_far_from_it(x64, found):
+    one = jax.tree.map(lambda leaf: leaf[0], found)
+    normal = jax.random.normal(jax.random.key(5), (400, DIM), float)
+    score = jax.vmap(jax.grad(lambda y: banana(one.mode + one.factor @ y)))(normal)
+    assert np.median(np.sum((score + normal) ** 2, 1)) > 100 * DIM
+
+
+def test_volumes_change_by_the_same_everywhere(x64, found):
+    one = jax.tree.map(lambda leaf: leaf[0], found)
+    points = 2 * jax.random.normal(jax.random.key(6), (20, DIM), float)
+    _, logarithms = np.linalg.slogdet(jax.vmap(jax.jacfwd(one))(points))
+    np.testing.assert_allclose(logarithms, logarithms[0], atol=1e-8)
+
+
+def test_of_a_normal_there_is_nothing_to_bend(x64):
+    key = jax.random.key(1)
+    of_normal = jax.jit(
+        lambda: transport(lambda x: -0.5 * jnp.sum(((x - 3) / jnp.arange(1.0, 5)) ** 2), jnp.ones(4), key)
+    )()
+    y = jax.random.normal(key, (50, 4), float)
+    x = (jax.vmap(of_normal)(y) - 3) / jnp.arange(1.0, 5)
+    np.testing.assert_allclose(jnp.sum(x**2, 1), jnp.sum(y**2, 1), rtol=1e-3)
+    np.testing.assert_allclose(of_normal.layers.bend, 0, atol=1e-3)
+
+
+def test_beyond_a_wall_it_is_not_finite_and_no_matter(x64):
+    def log_density(x):
+        return jnp.where(x[0] < 1.2, -0.5 * jnp.sum(x**2), jnp.nan)
+
+    cut = jax.jit(lambda: transport(log_density, jnp.zeros(3), jax.random.key(0)))()
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(cut))
+    np.testing.assert_allclose(jax.vmap(cut)(jnp.eye(3)) @ jax.vmap(cut)(jnp.eye(3)).T, np.eye(3), atol=0.2)
+
+
+def test_float32_stays_so():
+    half = jax.jit(lambda: transport(lambda x: -0.5 * jnp.sum((x - 3) ** 2), jnp.zeros(3), jax.random.key(0)))()
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("sampler", [samplers.BlackJAXNUTS, samplers.BlackJAXHMC])
+def test_chains_move_there_and_are_recorded_as_positions(x64, sampler):
+    target = Target(banana, lambda x: 0.0, position=jnp.full(DIM, 0.5))
+    made = sampler(start="transport", step_size=0.5)
+    adaptation = made.adaptation(target, 60)
+
+    def chain(key):
+        state = adaptation.init(key, jnp.full(DIM, 0.5))
+
+        def warm(state, at):
+            state, info = adaptation.step(*at, state)
+            return state, info.acceptance_rate
+
+        state, _ = jax.lax.scan(warm, state, (jax.random.split(key, 60), jnp.arange(60)))
+        algorithm, parameters = adaptation.result(state)
+        step = made.build(target, **parameters).step
+
+        def advance(state, key):
+            state, _ = step(key, state)
+            return state, (state.position, state.logdensity)
+
+        return jax.lax.scan(advance, algorithm, jax.random.split(key, 400))[1], parameters["step_size"]
+
+    (positions, densities), step_size = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(2), 4))
+    np.testing.assert_allclose(densities[0, -1], banana(positions[0, -1]), rtol=1e-9)
+    # On the ridge itself steps would be of its width, a twentieth.
+    assert np.median(step_size) > 0.2
+    draws = np.array(jax.vmap(straight)(positions[:, ::4].reshape(-1, DIM)))
+    for i in range(DIM):
+        assert stats.kstest(draws[:, i], "norm").pvalue > 1e-4
+    assert np.abs(np.corrcoef(draws.T) - np.eye(DIM)).max() < 0.2
+
+
+@pytest.mark.slow
+def test_a_model_with_bounds_is_sampled_right(x64):
+    """Against quadrature: of two uniform parameters the product is known well."""
+
+    def model(y):
+        a = numpyro.sample("a", dist.Uniform(0.5, 2.0))
+        b = numpyro.sample("b", dist.Uniform(0.5, 2.0))
+        numpyro.sample("y", dist.Normal(a * b, 0.02), obs=y)
+
+    tree = infer(
+        model,
+        1.5,
+        sampler="blackjax-nuts",
+        sampler_options={"start": "transport"},
+        num_samples=2000,
+        progress_bar=False,
+    )
+    a, b = np.meshgrid(*2 * [np.linspace(0.5, 2, 3001)], indexing="ij")
+    weight = np.exp(-0.5 * ((a * b - 1.5) / 0.02) ** 2)
+    mean = np.sum(weight * a) / np.sum(weight)
+    spread = np.sqrt(np.sum(weight * (a - mean) ** 2) / np.sum(weight))
+    draws = tree.posterior["a"].values
+    assert abs(draws.mean() - mean) < 0.1 * spread
+    assert abs(draws.std() / spread - 1) < 0.1
