@@ -3,8 +3,9 @@
     python benchmarks/cosmology_evidence.py [--seeds N] [--live N] [--save]
 
 Three bins, simulated from CAMB's spectra with noise; the six parameters of LCDM with baryonic feedback have the priors
-of `SpectraModel`, and what belongs to the bins is fixed at the truth. The posterior reaches the bounds in some of them. NUTS gives the draws of which the harmonic mean and the bridge are made; nested slice sampling draws for itself.
-Each seed is one of noise in the algorithms, the data stay. Wall times are with compilation.
+of `SpectraModel`, and what belongs to the bins is fixed at the truth. The posterior reaches the bounds in some of them.
+NUTS gives the draws of which the harmonic mean and the bridge are made; nested slice sampling draws for itself. Each
+seed is one of noise in the algorithms, the data stay. Wall times are with compilation.
 """
 
 from __future__ import annotations

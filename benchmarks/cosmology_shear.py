@@ -5,7 +5,8 @@
 As `armillary run examples/cosmology/shear.yaml`, or with fewer bins. Each seed is another run on the same data; the
 scatter of ln BF between them belongs beside the errors that are quoted. Each realisation is another draw of the noise,
 whose posterior in LCDM is held against the truth: parameters that are more than two standard deviations away are
-counted, of which 4.6 % are expected. Times are wall times, compilation included. It has not been run to its end yet.
+counted, of which 4.6 % are expected. Times are wall times, compilation included. Of w0waCDM it has not been run to its
+end yet.
 """
 
 from __future__ import annotations
