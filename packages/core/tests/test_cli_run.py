@@ -289,6 +289,15 @@ def test_float64_is_the_default_of_a_process_of_its_own(project):
     xr.testing.assert_identical(stored["posterior"].dataset.drop_attrs(), expected["posterior"].dataset.drop_attrs())
 
 
+@pytest.mark.parametrize(("given", "devices"), [(None, 1 + (len(os.sched_getaffinity(0)) > 1)), ("3", 3)])
+def test_parallel_chains_have_a_device_for_each_core_that_divides_them(given, devices):
+    environment = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    environment |= {} if given is None else {"JAX_NUM_CPU_DEVICES": given}
+    code = "from armillary.core._cli import _run; _run.set_devices(2); import jax; print(jax.device_count())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == devices
+
+
 def test_float64_after_jax_was_imported_without_is_refused(project, tmp_path, capsys):
     assert command("run", project / "float64.yaml", "--output", tmp_path / "run") == 2
     assert "must be set before JAX is imported" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from . import _spectral
 from ._cosmology import Cosmology
 
 # In SI units; all exact but G (CODATA 2018).
@@ -38,9 +39,8 @@ _W = _W / np.sum(_W * _Q)
 # Gauss-Legendre nodes on [0, 1], for distances.
 _U, _V = ((1 + x) / 2 if i == 0 else x / 2 for i, x in enumerate(np.polynomial.legendre.leggauss(24)))
 
-# Of the growth: ln a from deep in the era of matter to now, in Runge-Kutta steps of order four.
-_START, _STEPS = -5.0, 50
-_STEP = -_START / _STEPS
+# Of the growth: ln a deep in the era of matter, and nodes from there to now.
+_START, _NODES = -5.0, 32
 
 
 def omega_matter(cosmology: Cosmology) -> Float[Array, "*batch"]:
@@ -77,7 +77,7 @@ def expansion_rate(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Array, 
 def comoving_distance(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Array, "*batch n"]:
     r"""The comoving distance in Mpc/h, :math:`\chi(z) = (c / H_0) \int_0^z dz' / E(z')`.
 
-    By Gauss-Legendre quadrature with 24 nodes, good to rounding for redshifts up to ten.
+    By Gauss-Legendre quadrature, good to rounding for redshifts up to ten.
 
     Args:
         cosmology: its parameters, which may have batch axes.
@@ -141,6 +141,12 @@ def _expansion_rate(cosmology: Cosmology, z) -> Array:
 
 def _comoving_distance(cosmology: Cosmology, z) -> Array:
     z = _redshifts(cosmology, z)
+    if not isinstance(z, jax.Array) and z.ndim and len(z) > _NODES:
+        # One integral serves all: over ln(1 + z), of (1 + z) / E.
+        end = float(np.log1p(np.max(z)))
+        x = _spectral.nodes(_NODES, 0.0, end)
+        integrand = _redshifts(cosmology, np.exp(x)) / _expansion_rate(cosmology, np.expm1(x))
+        return HUBBLE_DISTANCE * _spectral.integrated(integrand, np.log1p(z), 0.0, end)
     xp = jnp if isinstance(z, jax.Array) else np
     nodes, weights = xp.asarray(_U, dtype=z.dtype), xp.asarray(_V, dtype=z.dtype)
     rate = _expansion_rate(cosmology, z[..., None] * nodes)
@@ -149,43 +155,31 @@ def _comoving_distance(cosmology: Cosmology, z) -> Array:
 
 def _growth_factor(cosmology: Cosmology, z) -> Array:
     z = _redshifts(cosmology, z)
-    # The coefficients at the ends and at the middle of every step, all at once.
-    x = np.linspace(_START, 0.0, 2 * _STEPS + 1)
+    # Of g = D / a, nearly a constant: g'' + p g' + q g = 0, an integral equation of second kind for g'' at the nodes.
+    x = _spectral.nodes(_NODES, _START, 0.0)
     redshift = _redshifts(cosmology, np.expm1(-x))
     rate = _expansion_rate(cosmology, redshift)
-    matter = 1.5 * omega_matter(cosmology) * (1 + redshift) ** 3 / rate**2
-    friction = 2 + _log_slope(cosmology, redshift)
-    coefficients = jnp.stack([friction, matter], axis=-1)
+    dtype = rate.dtype
+    slope = _log_slope(cosmology, redshift)
+    p, q = 4 + slope, 3 + slope - 1.5 * omega_matter(cosmology) * (1 + redshift) ** 3 / rate**2
+    once, twice = (_spectral.integral(_NODES, _START, 0.0, times) for times in (1, 2))
+    at_nodes = [_spectral.basis(x, len(series), _START, 0.0) @ series for series in (once, twice)]
+    once, twice = (jnp.asarray(matrix, dtype) for matrix in at_nodes)
+    # It sets out with the slope that would not change, which is within a thousandth: what is wrong decays as a^-2.5.
+    early = _redshifts(cosmology, np.expm1(np.array(-_START)))
+    early_matter = 1.5 * omega_matter(cosmology) * (1 + early) ** 3 / _expansion_rate(cosmology, early) ** 2
+    friction = 2 + _log_slope(cosmology, early)
+    first = (jnp.sqrt(friction**2 + 4 * early_matter) - friction) / 2 - 1
+    system = jnp.eye(_NODES, dtype=dtype) + p[:, None] * once + q[:, None] * twice
+    bend = jnp.linalg.solve(system, -q - first * (p + q * jnp.asarray(x - _START, dtype)))
 
-    def slope(f, coefficient):
-        return coefficient[1] - (f + coefficient[0]) * f
+    def growth(log_a) -> Array:
+        series = _spectral.integral(_NODES, _START, 0.0, 2)
+        to_points = jnp.asarray(_spectral.basis(log_a, len(series), _START, 0.0) @ series.astype(dtype), dtype)
+        return jnp.exp(log_a) * (1 + first * (log_a - _START) + to_points @ bend)
 
-    def step(state, coefficient):
-        f, log_d = state
-        begin, middle, end = coefficient
-        k1 = slope(f, begin)
-        k2 = slope(f + 0.5 * _STEP * k1, middle)
-        k3 = slope(f + 0.5 * _STEP * k2, middle)
-        k4 = slope(f + _STEP * k3, end)
-        # ln D is the integral of f, of which the same stages give the value at the middle (Simpson's rule).
-        log_d = log_d + _STEP * f + _STEP**2 / 6 * (k1 + k2 + k3)
-        f = f + _STEP / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        return (f, log_d), (f, log_d)
-
-    stages = jnp.stack([coefficients[:-2:2], coefficients[1:-1:2], coefficients[2::2]], axis=1)
-    # What f would be if it did not change, which is within a thousandth: what is wrong decays as a^-2.5.
-    steady = (jnp.sqrt(friction[0] ** 2 + 4 * matter[0]) - friction[0]) / 2
-    first = (steady, jnp.zeros((), rate.dtype))
-    _, (f, log_d) = jax.lax.scan(step, first, stages)
-    f = jnp.concatenate([first[0][None], f])
-    log_d = jnp.concatenate([first[1][None], log_d])
-    # Between the steps by cubic Hermite interpolation, of which f is the slope.
-    position = (-jnp.log1p(z) - _START) / _STEP
-    i = jnp.clip(jnp.floor(position).astype(int), 0, _STEPS - 1)
-    t = position - i
-    left = (1 + 2 * t) * (1 - t) ** 2 * log_d[i] + t * (1 - t) ** 2 * _STEP * f[i]
-    right = t**2 * (3 - 2 * t) * log_d[i + 1] - t**2 * (1 - t) * _STEP * f[i + 1]
-    return jnp.exp(left + right - log_d[-1])
+    xp = jnp if isinstance(z, jax.Array) else np
+    return growth(-xp.log1p(z)) / growth(np.zeros((), dtype))
 
 
 def _log_slope(cosmology: Cosmology, z) -> Array:

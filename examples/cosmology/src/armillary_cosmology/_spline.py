@@ -35,6 +35,19 @@ def interpolation(x: np.ndarray, at: np.ndarray) -> np.ndarray:
     return values + bends * (h**2 / 6)[:, None]
 
 
+def integration(x: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The matrix from values at the nodes ``x`` to the integrals of their cubic spline from ``start`` to the last."""
+    h, eye, curve = np.diff(x), np.eye(len(x)), second_derivatives(x)
+    cells = h[:, None] * (eye[:-1] + eye[1:]) / 2 - h[:, None] ** 3 / 24 * (curve[:-1] + curve[1:])
+    after = np.concatenate([np.cumsum(cells[::-1], axis=0)[::-1], np.zeros((1, len(x)))])
+    i = np.clip(np.searchsorted(x, start, side="right") - 1, 0, len(x) - 2)
+    right = ((start - x[i]) / h[i])[:, None]
+    left, width = 1 - right, h[i][:, None]
+    values = left**2 / 2 * eye[i] + (1 - right**2) / 2 * eye[i + 1]
+    bends = (left**4 / 4 - left**2 / 2) * curve[i] + (right**2 / 2 - right**4 / 4 - 0.25) * curve[i + 1]
+    return width * values + width**3 / 6 * bends + after[i + 1]
+
+
 def evaluate(
     x: Float[np.ndarray, " n"], y: Float[Array, "*rows n"], bend: Float[Array, "*rows n"], at: Float[Array, "*rows m"]
 ) -> Float[Array, "*rows m"]:

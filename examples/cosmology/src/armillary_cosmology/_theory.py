@@ -111,7 +111,7 @@ def cosmic_shear_cls(
     ell = _checked(power, survey, nuisance, ell, lenses=False)
 
     def one(cosmology: Cosmology, nuisance: Nuisance) -> Array:
-        geometry = _limber.geometry(cosmology, survey.z)
+        geometry = _limber.geometry(cosmology, survey)
         matter = _limber.power_on_grid(power, cosmology, geometry, ell)
         shear = _shear_kernel(geometry, survey, nuisance)
         i, j = pairs(len(survey.sources))
@@ -144,7 +144,7 @@ def three_by_two_pt_cls(
     ell = _checked(power, survey, nuisance, ell, lenses=True)
 
     def one(cosmology: Cosmology, nuisance: Nuisance) -> ThreeByTwoPoint:
-        geometry = _limber.geometry(cosmology, survey.z)
+        geometry = _limber.geometry(cosmology, survey)
         matter = _limber.power_on_grid(power, cosmology, geometry, ell)
         shear = _shear_kernel(geometry, survey, nuisance)
         n_z = _limber.shifted(survey.z, survey.lenses, nuisance.lens_shift)

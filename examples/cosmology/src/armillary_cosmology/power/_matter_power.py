@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from armillary_cosmology._background import _batched
 from armillary_cosmology._cosmology import Cosmology
+from armillary_cosmology._limber import lagrange
 from armillary_cosmology.emulate import Box, Emulator
 
 from ._design import BOX, K_MIN, LOG_K_STEP, Z_MAX, wavenumbers
@@ -22,7 +23,6 @@ from ._features import boost_features, linear_features, log_growth, log_known
 
 _K_FIRST, _NUM_K = 1e-4, 461
 _BOX = Box(tuple(BOX), tuple(low for low, _ in BOX.values()), tuple(high for _, high in BOX.values()))
-_TAPS = np.arange(-2, 4)
 
 
 class MatterPower(eqx.Module):
@@ -63,7 +63,9 @@ class MatterPower(eqx.Module):
     redshifts: tuple[float, ...] = eqx.field(static=True)
 
     def __init__(self, linear_emulator: Emulator, boost_emulator: Emulator, z: Float[np.ndarray, " nz"] | None = None):
-        redshifts = np.linspace(0, Z_MAX, 31) if z is None else np.asarray(z, dtype=float)
+        if z is None:
+            z = np.append(np.expm1(np.linspace(0, math.log1p(Z_MAX), 16)[:-1]), Z_MAX)
+        redshifts = np.asarray(z, dtype=float)
         if redshifts.ndim != 1 or not (np.diff(redshifts) > 0).all() or not 0 <= redshifts[0] <= redshifts[-1] <= Z_MAX:
             raise ValueError(f"z={z!r}: expected increasing redshifts from 0 to {Z_MAX:g}")
         self.linear_emulator = linear_emulator
@@ -75,7 +77,7 @@ class MatterPower(eqx.Module):
         """The networks that come with this package; their accuracy is in its README.
 
         Args:
-            z: the redshifts of the spectra, by default 31 in equal steps from 0 to 3.
+            z: the redshifts of the spectra, by default 16 in equal steps of ln(1 + z) from 0 to 3.
         """
         with resources.as_file(resources.files(__package__) / "pretrained") as directory:
             return cls.load(directory, z)
@@ -172,12 +174,6 @@ def _shifted(values: Float[Array, "nz nk"], log_h: Float[Array, ""]) -> Float[Ar
     """
     shift = (math.log(_K_FIRST / K_MIN) + log_h) / LOG_K_STEP
     whole = jnp.floor(shift)
-    t = shift - whole
-    first = whole.astype(int) + int(_TAPS[0])
-    result = jnp.zeros((), values.dtype)
-    for i, tap in enumerate(_TAPS):
-        others = np.delete(_TAPS, i)
-        weight = jnp.prod((t - others) / (tap - others))
-        part = jax.lax.dynamic_slice_in_dim(values, first + i, _NUM_K, axis=-1)
-        result = result + weight * part
-    return result
+    window = jax.lax.dynamic_slice_in_dim(values, whole.astype(int) - 2, _NUM_K + 5, axis=-1)
+    weights = lagrange(shift - whole)
+    return sum((weight * window[:, i : i + _NUM_K] for i, weight in enumerate(weights)), jnp.zeros((), values.dtype))

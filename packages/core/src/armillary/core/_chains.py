@@ -46,6 +46,13 @@ class Progress(NamedTuple):
     num_divergent: int
 
 
+def num_devices(num_chains: int) -> int:
+    """How many devices parallel chains are shared out over, as many to each: all where there are several processes."""
+    if jax.process_count() > 1:
+        return jax.device_count()
+    return next(n for n in range(jax.device_count(), 0, -1) if num_chains % n == 0)
+
+
 class Chains:
     """The chains of one kernel.
 
@@ -76,7 +83,7 @@ class Chains:
         self._num_chains, self._num_warmup, self._num_samples = num_chains, num_warmup, num_samples
         self._chain_method, self._chunk_size = chain_method, chunk_size
         if chain_method == "parallel":
-            mesh = Mesh(np.array(jax.devices()[:num_chains]), ("chain",))
+            mesh = Mesh(np.array(jax.devices()[: num_devices(num_chains)]), ("chain",))
             self._over_chains = NamedSharding(mesh, PartitionSpec("chain"))
             self._gather = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 

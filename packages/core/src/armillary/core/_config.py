@@ -6,7 +6,8 @@
       scale: 2.0
     sampler: {name: nuts, target_acceptance_rate: 0.9}
     evidence: lhm
-    num_samples: 2000             # as in infer, with num_warmup, num_chains, chain_method, checkpoint_every
+    num_samples: 2000             # as in infer, with num_warmup, num_chains, chain_method, checkpoint_every;
+                                  # chain_method: parallel has as many chains at a time as there are cores, or GPUs
     seed: 7                       # of jax.random.key; 0 by default
     precision: float32            # float64 by default: the command line then asks JAX for 64-bit numbers
     output: runs/one              # the run directory; paths are relative to this file

@@ -26,7 +26,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
 from . import registry
-from ._chains import Chains, Draws, Progress
+from ._chains import Chains, Draws, Progress, num_devices
 from ._checkpoint import Checkpoint
 from ._evidence import Evidence
 from ._kernel import BlackJAXKernel
@@ -78,9 +78,10 @@ def infer(
         num_warmup: steps of adaptation of each chain, not kept.
         num_samples: draws of each chain.
         num_chains: chains.
-        chain_method: ``"vectorized"``, ``"sequential"`` or ``"parallel"``, the last with a device for each chain.
-            After `jax.distributed.initialize` these are the devices of all processes, with as many chains each; every
-            process returns the whole result, and the first one writes the checkpoint.
+        chain_method: ``"vectorized"``, ``"sequential"`` or ``"parallel"``, the last over as many devices as divide the
+            chains; no device waits for another, as vectorized chains of NUTS do for the one with the most steps. After
+            `jax.distributed.initialize` these are the devices of all processes; every process returns the whole
+            result, and the first one writes the checkpoint.
         progress_bar: show one, on the standard error.
         checkpoint: a directory to save the run to as it goes.
         checkpoint_every: steps between two saves; a fiftieth of the run by default.
@@ -235,11 +236,11 @@ def _check(
                 f"chain_method='parallel' shares the chains out over the {jax.device_count()} devices of all "
                 f"{jax.process_count()} processes: num_chains={num_chains} must be a multiple of that"
             )
-    elif chain_method == "parallel" and num_chains > jax.local_device_count():
+    elif chain_method == "parallel" and num_chains > 1 and num_devices(num_chains) == 1:
         raise ValueError(
-            f"chain_method='parallel' needs a device for each of num_chains={num_chains} chains, and there are "
-            f"{jax.local_device_count()}: use 'vectorized', or on a CPU call numpyro.set_host_device_count("
-            f"{num_chains}) before JAX is first used"
+            f"chain_method='parallel' shares the chains out over devices, as many to each, and of "
+            f"{jax.local_device_count()} only one serves num_chains={num_chains}: use 'vectorized', or on a CPU call "
+            "numpyro.set_host_device_count(N) before JAX is first used, with N cores that divide the chains"
         )
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory of the run to continue")

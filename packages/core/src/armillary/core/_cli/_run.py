@@ -56,6 +56,8 @@ def run_config(path: Path, output: Path | None, *, resume: bool, quiet: bool) ->
         raise FileExistsError(f"{path} would be overwritten by the resolved config: choose another --output")
 
     set_precision(config.precision)
+    if config.chain_method == "parallel":
+        set_devices(config.num_chains)
     # All that needs JAX comes after this line, the user's model included.
     from armillary.core import infer
 
@@ -172,6 +174,19 @@ def set_precision(precision: str) -> None:
             "precision: float64 must be set before JAX is imported: call jax.config.update('jax_enable_x64', "
             "True) first, or run the command line in a process of its own"
         )
+
+
+def set_devices(num_chains: int) -> None:
+    """Ask JAX for a device for each core where it runs on the CPU, or for fewer that divide the chains.
+
+    JAX reads it from the environment when it is imported; what is set there already is left, and so is a JAX that is
+    there already.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    several = max(n for n in range(1, cores + 1) if num_chains % n == 0)
+    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if "jax" not in sys.modules and not given:
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(several))
 
 
 def _own_output(config: Config) -> Path:
