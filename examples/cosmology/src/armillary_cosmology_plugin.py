@@ -4,7 +4,7 @@ This module is imported by every ``armillary list``. It therefore stands beside 
 imports JAX, and imports nothing but the hooks.
 """
 
-from armillary.core.hookspecs import hookimpl
+from armillary.core.hookspecs import ComponentSpec, hookimpl
 
 
 @hookimpl
@@ -13,3 +13,14 @@ def armillary_report_sections(result):
     from armillary_cosmology._contours import contour_sections
 
     return contour_sections(result)
+
+
+@hookimpl
+def armillary_demos():
+    """Demonstrations of armillary_cosmology."""
+    yield ComponentSpec(
+        "shear",
+        "armillary_cosmology._study:demo",
+        "The cosmic shear of a Stage-IV survey: LCDM, or dark energy that evolves?",
+        "Piras D., Polanska A., Spurio Mancini A., Price M. A., McEwen J. D. 2024 (arXiv:2405.12965)",
+    )

@@ -17,7 +17,7 @@ from scipy import stats
 from armillary.core import registry
 from armillary_cosmology import shear_models, stage_iv
 from armillary_cosmology._contours import contour_levels, contour_sections, plot_contours, smoothed
-from armillary_cosmology._study import simulated_data, simulated_likelihood
+from armillary_cosmology._study import demo, save_contours, simulated_data, simulated_likelihood
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -116,7 +116,7 @@ def test_a_section_only_of_the_planes_whose_parameters_are_there():
         assert left == "<p>Solid 68 %, dashed 95 % of the posterior.</p>"
 
 
-def test_contours_of_several_models_leave_out_those_without_the_parameters():
+def test_contours_of_several_models_leave_out_those_without_the_parameters(tmp_path):
     plt = pytest.importorskip("matplotlib.pyplot")
     results = {"LCDM": result("Omega_m", "S_8"), "w0waCDM": result("Omega_m", "S_8", "w0", "wa", seed=1)}
     ax = plot_contours(results, ("w0", "wa"))
@@ -126,13 +126,26 @@ def test_contours_of_several_models_leave_out_those_without_the_parameters():
     plt.close(ax.figure)
     with pytest.raises(ValueError, match=r"plane=\('w0', 'wa'\): none of LCDM has draws of both"):
         plot_contours({"LCDM": results["LCDM"]}, ("w0", "wa"))
+    save_contours(results, tmp_path / "contours.png")
+    assert (tmp_path / "contours.png").read_bytes().startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
 
 
-def test_the_plugin_offers_the_section_and_imports_no_jax():
+def test_the_plugin_offers_the_demo_and_the_section_and_imports_no_jax():
+    assert registry.find("demo", "shear").load() is demo
     pytest.importorskip("matplotlib")
     assert "Cosmology" in [section.title for section in registry.report_sections(result("Omega_m", "S_8"))]
     code = "import sys, armillary_cosmology_plugin; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_demo_needs_an_evidence_before_it_begins(tmp_path, monkeypatch):
+    def nothing(kind, name):
+        raise LookupError(f"{kind} {name}")
+
+    monkeypatch.setattr(registry, "find", nothing)
+    with pytest.raises(LookupError, match="evidence_estimator flow"):
+        demo(tmp_path, console=None)
 
 
 def test_the_data_of_the_run_are_those_of_its_script():

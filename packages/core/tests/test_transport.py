@@ -50,7 +50,32 @@ def test_a_bent_ridge_becomes_a_standard_normal(x64, found):
         ratio = np.sum(back**2, 1) / np.sum(np.array(normal) ** 2, 1)
         assert np.median(np.abs(ratio - 1)) < 0.1
         score = jax.vmap(jax.grad(lambda y, one=one: banana(one(y))))(normal)
-        assert np.median(np.sum((score + normal) ** 2, 1)) < 0.5 * DIM
+        assert np.median(np.sum((score + normal) ** 2, 1)) < 0.01 * DIM
+
+
+def test_a_ridge_that_no_polynomial_is_is_followed_between_the_points(x64):
+    def ridge(x):
+        return -0.5 * (x[0] ** 2 + x[1] ** 2 + ((x[2] - 0.5 * jnp.tanh(x[0]) - 0.3 * jnp.sin(x[1])) / 0.05) ** 2)
+
+    found = jax.jit(lambda: transport(ridge, jnp.zeros(3), jax.random.key(0)))()
+    normal = 1.2 * jax.random.normal(jax.random.key(5), (400, 3), float)
+    expected = -0.5 * np.sum(np.array(normal) ** 2, 1)
+    bent, straight = (
+        np.median(np.abs(jax.vmap(lambda y, to=to: ridge(to(y)))(normal) - expected))
+        for to in (found, lambda y: found.mode + found.factor @ y)
+    )
+    assert bent < 0.3
+    assert straight > 3
+
+
+def test_where_the_ridge_is_not_found_there_is_the_normal(x64):
+    # As noise: no coordinates make it smooth.
+    def rough(x):
+        return -0.5 * jnp.sum(x**2) + 30 * jnp.sin(1e4 * jnp.sum(x))
+
+    found = jax.jit(lambda: transport(rough, jnp.ones(3), jax.random.key(0)))()
+    y = jax.random.normal(jax.random.key(1), (20, 3), float)
+    assert np.all(np.isfinite(jax.vmap(found)(y)))
 
 
 def test_the_normal_alone_is_far_from_it(x64, found):
@@ -75,7 +100,7 @@ def test_of_a_normal_there_is_nothing_to_bend(x64):
     y = jax.random.normal(key, (50, 4), float)
     x = (jax.vmap(of_normal)(y) - 3) / jnp.arange(1.0, 5)
     np.testing.assert_allclose(jnp.sum(x**2, 1), jnp.sum(y**2, 1), rtol=1e-3)
-    np.testing.assert_allclose(of_normal.layers.bend, 0, atol=1e-3)
+    np.testing.assert_allclose(of_normal(y[0]), of_normal.mode + of_normal.factor @ y[0], atol=1e-3)
 
 
 def test_beyond_a_wall_it_is_not_finite_and_no_matter(x64):
@@ -89,7 +114,7 @@ def test_beyond_a_wall_it_is_not_finite_and_no_matter(x64):
 
 def test_float32_stays_so():
     half = jax.jit(lambda: transport(lambda x: -0.5 * jnp.sum((x - 3) ** 2), jnp.zeros(3), jax.random.key(0)))()
-    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32), jnp.dtype(bool)}
 
 
 @pytest.mark.parametrize("sampler", [samplers.BlackJAXNUTS, samplers.BlackJAXHMC])
@@ -98,8 +123,10 @@ def test_chains_move_there_and_are_recorded_as_positions(x64, sampler):
     made = sampler(start="transport", step_size=0.5)
     adaptation = made.adaptation(target, 60)
 
+    prepared = jax.jit(adaptation.prepare)()
+
     def chain(key):
-        state = adaptation.init(key, jnp.full(DIM, 0.5))
+        state = adaptation.init(key, jnp.full(DIM, 0.5), prepared)
 
         def warm(state, at):
             state, info = adaptation.step(*at, state)

@@ -168,8 +168,12 @@ class BlackJAXKernel(MCMCKernel):
         if self._compiled is not None and self._compiled[0] == about and _same(self._compiled[1], leaves):
             return self._compiled[2](rng_key, init_params)
         one = partial(self._first, target)
-        many = jax.vmap(one, in_axes=(0, None if init_params is None else 0))
-        first = jax.jit(many if batched else one)
+        many = jax.vmap(one, in_axes=(0, None if init_params is None else 0, None))
+        begin, prepared = jax.jit(many if batched else one), self._prepared(target)
+
+        def first(rng_key: Array, init_params: PyTree | None) -> KernelState:
+            return begin(rng_key, init_params, prepared)
+
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             self._compiled = (about, [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves], first)
         return first(rng_key, init_params)
@@ -215,7 +219,16 @@ class BlackJAXKernel(MCMCKernel):
         target.require(self._sampler.traits, _name(self._sampler))
         return self._sampler.build(target, **parameters)
 
-    def _first(self, target: Target | None, key: Array, position: PyTree | None) -> KernelState:
+    def _prepared(self, target: Target | None) -> PyTree:
+        """What the sampler's adaptation computes once for all chains, if anything."""
+        if not self._num_warmup or not hasattr(self._sampler, "adaptation"):
+            return None
+        target = cast(Target, target)
+        target.require(self._sampler.traits, _name(self._sampler))
+        prepare = self._sampler.adaptation(target, self._num_warmup).prepare
+        return None if prepare is None else jax.jit(prepare)()
+
+    def _first(self, target: Target | None, key: Array, position: PyTree | None, prepared: PyTree) -> KernelState:
         key, position_key, init_key, step_key = jax.random.split(key, 4)
         if position is None:
             position = cast(Target, target).initial_position(position_key)
@@ -224,7 +237,8 @@ class BlackJAXKernel(MCMCKernel):
             target = cast(Target, target)
             target.require(self._sampler.traits, _name(self._sampler))
             adaptation = self._sampler.adaptation(target, self._num_warmup)
-            adapting = adaptation.init(init_key, position)
+            shared = () if adaptation.prepare is None else (prepared,)
+            adapting = adaptation.init(init_key, position, *shared)
             algorithm, parameters = adaptation.result(adapting)
         else:
             adapting, parameters = None, {}

@@ -192,11 +192,15 @@ class Adaptation(NamedTuple):
     ``init(key, position)`` gives the adaptation's state; ``step(key, i, state)`` makes the step ``i`` (traced, from
     0) of ``num_warmup`` and returns ``(state, info)`` with the sampler's own ``info``; ``result(state)`` returns
     ``(algorithm_state, parameters)``, with which sampling goes on by ``sampler.build(target, **parameters)``.
+
+    Optional: ``prepare()`` computes what all chains share, once and before they begin; the same whenever it is called.
+    With it the first is ``init(key, position, prepared)``.
     """
 
-    init: Callable[[Any, Any], Any]
+    init: Callable[..., Any]
     step: Callable[[Any, Any, Any], tuple[Any, Any]]
     result: Callable[[Any], tuple[Any, dict[str, Any]]]
+    prepare: Callable[[], Any] | None = None
 
 
 @runtime_checkable

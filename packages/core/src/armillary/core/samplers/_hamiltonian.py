@@ -55,7 +55,8 @@ def window_adaptation(
     step_size: float,
     target_acceptance_rate: float,
     dense: bool,
-    start: Callable[[jax.Array, PyTree], Start] | None = None,
+    start: Callable[..., Start] | None = None,
+    prepare: Callable[[], Any] | None = None,
 ) -> Adaptation:
     """Stan's warm-up: fast windows tune the step size, slow ones the mass matrix too.
 
@@ -72,18 +73,19 @@ def window_adaptation(
         dense: adapt a full mass matrix and not a diagonal one.
         start: from a key and a position to where a chain starts and what else it begins with; without it, chains start
             at the position.
+        prepare: computes what all chains share, a third argument of ``start``.
     """
     metric_init, metric_update, metric_final = mass_matrix_adaptation(not dense)
     averaging_init, averaging_update, averaging_final = dual_averaging_adaptation(target_acceptance_rate)
     windows = {} if start is None else {"first_window_size": max(num_warmup - 125, 25)}
     schedule = jnp.array(build_schedule(num_warmup, **windows), dtype=jnp.int32).reshape(-1, 2)
 
-    def init(key: jax.Array, position: PyTree) -> WindowState:
+    def init(key: jax.Array, position: PyTree, *prepared: Any) -> WindowState:
         mass_matrix = metric_init(dim)
         fixed: dict[str, Any] = {}
         if start is not None:
             key, start_key = jax.random.split(key)
-            position, covariance, fixed = start(start_key, position)
+            position, covariance, fixed = start(start_key, position, *prepared)
             if covariance is not None:
                 covariance = covariance if dense else jnp.diag(covariance)
                 covariance = covariance.astype(mass_matrix.inverse_mass_matrix.dtype)
@@ -122,7 +124,7 @@ def window_adaptation(
         }
         return state.algorithm, parameters
 
-    return Adaptation(init, step, result)
+    return Adaptation(init, step, result, prepare)
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,15 @@ class _Hamiltonian(_settings.Hamiltonian):
             normal = laplace(target.log_density, position, key)
             return Start(normal.draw, normal.covariance, {})
 
-        def from_transport(key: jax.Array, position: PyTree) -> Start:
-            map_key, draw_key = jax.random.split(key)
-            found = transport(target.log_density, position, map_key)
-            return Start(jax.random.normal(draw_key, found.mode.shape, found.mode.dtype), None, {"transport": found})
+        def prepare() -> Transport:
+            # Of no chain, so that each process of several finds the same.
+            position_key, map_key = jax.random.split(jax.random.key(0))
+            return transport(target.log_density, target.initial_position(position_key), map_key)
 
+        def from_transport(key: jax.Array, position: PyTree, found: Transport) -> Start:
+            return Start(jax.random.normal(key, found.mode.shape, found.mode.dtype), None, {"transport": found})
+
+        starts: dict[str, Callable[..., Start]] = {"laplace": from_laplace, "transport": from_transport}
         return window_adaptation(
             lambda **parameters: self.build(target, **parameters),
             target.dim,
@@ -186,7 +192,8 @@ class _Hamiltonian(_settings.Hamiltonian):
             step_size=self.step_size,
             target_acceptance_rate=self.target_acceptance_rate,
             dense=self.dense,
-            start={"laplace": from_laplace, "transport": from_transport}.get(self.start),
+            start=starts.get(self.start),
+            prepare=prepare if self.start == "transport" else None,
         )
 
     def _algorithm(self, log_density: Callable[[PyTree], Array], step_size: Any, inverse_mass_matrix: Any) -> Any:
@@ -202,9 +209,10 @@ class BlackJAXNUTS(_Hamiltonian):
         target_acceptance_rate: what the warm-up tunes the step size to.
         dense: adapt a full mass matrix.
         start: ``"laplace"`` has the warm-up of each chain begin with a search for a mode, at a draw of the normal about
-            it, with the covariance of that as the inverse mass matrix; ``"transport"`` goes on to bend that normal to
-            the posterior's ridges, some thousand gradients more, and lets the chain move in coordinates in which the
-            posterior is near the standard normal, where degeneracies are curved; ``"given"`` begins at the position.
+            it, with the covariance of that as the inverse mass matrix; ``"transport"`` has that normal bent to the
+            posterior's ridges, once for all chains by up to ten thousand gradients, and lets each move in coordinates
+            in which the posterior is near the standard normal, where degeneracies are curved; ``"given"`` begins at
+            the position.
         max_num_doublings: the trajectory has at most two to this power steps.
 
     Raises:

@@ -11,29 +11,20 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ._bfgs import bfgs
+
 # Searches begin at these parts of the way from the origin to the position. Of parameters with bounds the origin is the
 # middle, and far out is where they are flat: a search that starts there may end in a corner and not at the mode.
 _STARTS = np.array([1.0, 0.3, 0.0])
 
 
 class Laplace(NamedTuple):
-    """A mode, the covariance of the normal there, and a draw of it."""
+    """A mode, the log-density there, the covariance of the normal, and a draw of it."""
 
     mode: PyTree
+    log_density: Array
     covariance: Float[Array, "dim dim"]
     draw: PyTree
-
-
-class _Search(NamedTuple):
-    x: Array
-    value: Array
-    slope: Array
-    covariance: Array
-    direction: Array
-    step: Array
-    fresh: Array
-    done: Array
-    evaluations: Array
 
 
 def laplace(
@@ -64,66 +55,8 @@ def laplace(
     value_and_grad = jax.value_and_grad(lambda x: -log_density(unravel(x)))
     dim = len(start)
     identity = jnp.eye(dim, dtype=start.dtype)
-    # Of the slope in units of the covariance so far, which is too small where BFGS has not been yet.
-    tolerance = jnp.sqrt(jnp.finfo(start.dtype).eps)
-
-    def downhill(covariance: Array, slope: Array) -> Array:
-        return -covariance @ slope
-
-    def body(now: _Search) -> _Search:
-        x = now.x + now.step * now.direction
-        value, slope = value_and_grad(x)
-        ahead = slope @ now.direction
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
-        along = now.slope @ now.direction
-        # Armijo's condition, but for rounding; where it fails a shorter step, at last straight down and afresh.
-        slack = 10 * jnp.finfo(x.dtype).eps * jnp.abs(now.value)
-        better = finite & (value <= now.value + 1e-4 * now.step * along + slack)
-        difference, change = x - now.x, slope - now.slope
-        curvature = difference @ change
-        curved = better & (ahead > 0.9 * along) & (curvature > 0)
-        rho = 1 / jnp.where(curved, curvature, 1)
-        # The first step knows no scale: the identity is given that of the curvature along it.
-        scale = jnp.where(now.fresh, curvature / jnp.maximum(change @ change, jnp.finfo(x.dtype).tiny), 1)
-        base = now.covariance * scale
-        left = identity - rho * jnp.outer(difference, change)
-        updated = left @ base @ left.T + rho * jnp.outer(difference, difference)
-        stuck = ~better & (now.step < 1e-8)
-        covariance = jnp.where(curved, updated, jnp.where(stuck, identity, now.covariance))
-        slope = jnp.where(better, slope, now.slope)
-        direction = jnp.where(better | stuck, downhill(covariance, slope), now.direction)
-        fresh = jnp.where(curved, False, now.fresh | stuck)
-        first = 1 / jnp.maximum(jnp.linalg.norm(slope), 1)
-        # A step that was taken and too short to see the curvature is tried longer.
-        grown = jnp.where(better & ~curved & jnp.isfinite(now.value), 2.0, 1.0) * jnp.where(fresh, first, 1.0)
-        step = jnp.where(better | stuck, grown, 0.3 * now.step)
-        small = jnp.sqrt(jnp.maximum(slope @ covariance @ slope, 0)) < tolerance
-        return _Search(
-            jnp.where(better, x, now.x),
-            jnp.where(better, value, now.value),
-            slope,
-            covariance,
-            direction,
-            step,
-            fresh,
-            (better & ~fresh & small) | (stuck & now.fresh),
-            now.evaluations + 1,
-        )
-
-    # The density is called at two places of the program only, here and in Newton's steps: of one that takes long to
-    # compile, each costs as much again. So the search begins with a step of no length from a value of infinity.
-    zeros = jnp.zeros_like(start)
-    infinity, one = jnp.array([jnp.inf, 1], start.dtype)
-    begun = _Search(
-        start, infinity, zeros, identity, zeros, one, jnp.array(True), jnp.array(False), jnp.zeros((), jnp.int32)
-    )
-
-    def search(x: Array) -> _Search:
-        return jax.lax.while_loop(
-            lambda now: ~now.done & (now.evaluations < max_evaluations), body, begun._replace(x=x)
-        )
-
-    all_found = jax.lax.map(search, _STARTS[:, None].astype(start.dtype) * start)
+    starts = _STARTS[:, None].astype(start.dtype) * start
+    all_found = jax.lax.map(lambda x: bfgs(value_and_grad, x, max_evaluations=max_evaluations), starts)
     best = jnp.argmin(jnp.where(jnp.isfinite(all_found.value), all_found.value, jnp.inf))
     found = jax.tree.map(lambda leaf: leaf[best], all_found)
 
@@ -156,6 +89,6 @@ def laplace(
 
     factor = jnp.linalg.cholesky((found.covariance + found.covariance.T) / 2)
     factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
-    mode, _, _, factor = jax.lax.fori_loop(0, 3, newton, (found.x, found.value, found.slope, factor))
+    mode, value, _, factor = jax.lax.fori_loop(0, 3, newton, (found.x, found.value, found.slope, factor))
     draw = mode + factor @ jax.random.normal(key, mode.shape, mode.dtype)
-    return Laplace(unravel(mode), factor @ factor.T, unravel(draw))
+    return Laplace(unravel(mode), -value, factor @ factor.T, unravel(draw))
