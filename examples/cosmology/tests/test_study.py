@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -146,6 +147,22 @@ def test_the_demo_needs_an_evidence_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "find", nothing)
     with pytest.raises(LookupError, match="evidence_estimator flow"):
         demo(tmp_path, console=None)
+
+
+def test_the_demo_runs_both_models_of_the_same_data_and_writes_contours(tmp_path, monkeypatch):
+    """Without the chains, which take minutes."""
+    pytest.importorskip("matplotlib")
+    ran = []
+
+    def infer(model, data, **options):
+        ran.append((model.__name__, data.shape, options["evidence"], options["num_chains"]))
+        return result("Omega_m", "S_8", *(("w0", "wa") if model.dark_energy else ()), seed=len(ran))
+
+    monkeypatch.setattr("armillary.core.infer", infer)
+    results = demo(tmp_path, console=SimpleNamespace(print=lambda *args, **kwargs: None))
+    assert ran == [("LCDM", (15, 15), "flow", 4), ("w0waCDM", (15, 15), "flow", 4)]
+    assert list(results) == ["LCDM", "w0waCDM"]
+    assert (tmp_path / "contours.png").exists()
 
 
 def test_the_data_of_the_run_are_those_of_its_script():

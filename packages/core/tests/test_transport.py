@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
-from armillary.core import Target, infer, samplers
+from armillary.core import Evidence, Target, infer, samplers
 from armillary.core.samplers._transport import transport
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -92,6 +92,13 @@ def test_volumes_change_by_the_same_everywhere(x64, found):
     np.testing.assert_allclose(logarithms, logarithms[0], atol=1e-8)
 
 
+def test_the_coordinates_of_a_position_are_found_back(x64, found):
+    one = jax.tree.map(lambda leaf: leaf[0], found)
+    y = 2 * jax.random.normal(jax.random.key(7), (50, DIM), float)
+    np.testing.assert_allclose(jax.vmap(lambda y: one.inverse(one(y)))(y), y, atol=1e-9)
+    np.testing.assert_allclose(one.log_volume, np.linalg.slogdet(jax.jacfwd(one)(y[0]))[1], atol=1e-9)
+
+
 def test_of_a_normal_there_is_nothing_to_bend(x64):
     key = jax.random.key(1)
     of_normal = jax.jit(
@@ -150,6 +157,35 @@ def test_chains_move_there_and_are_recorded_as_positions(x64, sampler):
     for i in range(DIM):
         assert stats.kstest(draws[:, i], "norm").pvalue > 1e-4
     assert np.abs(np.corrcoef(draws.T) - np.eye(DIM)).max() < 0.2
+
+
+def test_an_evidence_is_estimated_where_the_chains_moved(x64):
+    """By importance sampling with a normal, which would fail by far where the ridge is bent."""
+    seen = {}
+
+    def model(y):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+        b = numpyro.sample("b", dist.Normal(0.0, 3.0))
+        numpyro.sample("y", dist.Normal(b - 0.5 * a**2, 0.02), obs=y)
+
+    def estimator(key, samples, log_density):
+        flat = samples.reshape(-1, 2)
+        seen["spread"] = np.std(flat, axis=0)
+        normal = dist.MultivariateNormal(jnp.mean(flat, axis=0), jnp.cov(flat.T))
+        drawn = normal.sample(key, (4000,))
+        weights = jax.vmap(log_density)(drawn) - normal.log_prob(drawn)
+        return Evidence(float(jax.nn.logsumexp(weights) - np.log(4000)), 0.01)
+
+    options = {"start": "transport", "step_size": 0.5}
+    tree = infer(
+        model, 0.0, sampler="blackjax-nuts", sampler_options=options, evidence=estimator, num_samples=500,
+        progress_bar=False,
+    )  # fmt: skip
+    a = np.linspace(-6, 6, 20001)
+    density = stats.norm.pdf(a) * stats.norm.pdf(0.5 * a**2, 0, np.hypot(3, 0.02))
+    exact = np.log(np.sum(density) * (a[1] - a[0]))
+    assert float(tree["evidence"]["log_z"]) == pytest.approx(exact, abs=0.02)
+    assert np.all(np.abs(seen["spread"] - 1) < 0.4)
 
 
 @pytest.mark.slow

@@ -50,10 +50,10 @@ def omega_matter(cosmology: Cosmology) -> Float[Array, "*batch"]:
         cosmology: its parameters.
     """
     neutrino = float(_neutrino_density(np.zeros(())))
-    return (cosmology.omega_b + cosmology.omega_cdm + neutrino) / jnp.asarray(cosmology.h) ** 2
+    return jnp.asarray((cosmology.omega_b + cosmology.omega_cdm + neutrino) / jnp.asarray(cosmology.h) ** 2)
 
 
-def expansion_rate(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Array, "*batch n"]:
+def expansion_rate(cosmology: Cosmology, z: Float[Array | np.ndarray, " n"]) -> Float[Array, "*batch n"]:
     r"""The Hubble rate over its value today, :math:`E(z) = H(z) / H_0`.
 
     .. math:: E^2 h^2 = (\omega_b + \omega_c)(1+z)^3 + \omega_r (1+z)^4 + \omega_\nu(z)
@@ -74,7 +74,7 @@ def expansion_rate(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Array, 
     return _batched(lambda one: _expansion_rate(one, z), cosmology)
 
 
-def comoving_distance(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Array, "*batch n"]:
+def comoving_distance(cosmology: Cosmology, z: Float[Array | np.ndarray, " n"]) -> Float[Array, "*batch n"]:
     r"""The comoving distance in Mpc/h, :math:`\chi(z) = (c / H_0) \int_0^z dz' / E(z')`.
 
     By Gauss-Legendre quadrature, good to rounding for redshifts up to ten.
@@ -86,7 +86,7 @@ def comoving_distance(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Arra
     return _batched(lambda one: _comoving_distance(one, z), cosmology)
 
 
-def growth_factor(cosmology: Cosmology, z: Float[Array, " n"]) -> Float[Array, "*batch n"]:
+def growth_factor(cosmology: Cosmology, z: Float[Array | np.ndarray, " n"]) -> Float[Array, "*batch n"]:
     r"""The linear growth of density contrasts over that of today, :math:`D(z) / D(0)`.
 
     The growth rate :math:`f = d\ln D / d\ln a` obeys
@@ -162,8 +162,8 @@ def _growth_factor(cosmology: Cosmology, z) -> Array:
     dtype = rate.dtype
     slope = _log_slope(cosmology, redshift)
     p, q = 4 + slope, 3 + slope - 1.5 * omega_matter(cosmology) * (1 + redshift) ** 3 / rate**2
-    once, twice = (_spectral.integral(_NODES, _START, 0.0, times) for times in (1, 2))
-    at_nodes = [_spectral.basis(x, len(series), _START, 0.0) @ series for series in (once, twice)]
+    integrals = [_spectral.integral(_NODES, _START, 0.0, times) for times in (1, 2)]
+    at_nodes = [_spectral.basis(x, len(series), _START, 0.0) @ series for series in integrals]
     once, twice = (jnp.asarray(matrix, dtype) for matrix in at_nodes)
     # It sets out with the slope that would not change, which is within a thousandth: what is wrong decays as a^-2.5.
     early = _redshifts(cosmology, np.expm1(np.array(-_START)))

@@ -29,7 +29,7 @@ def contour_levels(density: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " lev
     """
     values = np.sort(np.ravel(density))[::-1]
     mass = np.cumsum(values) / np.sum(values)
-    return np.array([values[min(np.searchsorted(mass, level), len(values) - 1)] for level in reversed(_LEVELS)])
+    return np.array([values[min(int(np.searchsorted(mass, level)), len(values) - 1)] for level in reversed(_LEVELS)])
 
 
 def smoothed(
@@ -80,7 +80,7 @@ def plot_contours(results: Mapping[str, xr.DataTree], plane: tuple[str, str], ax
     if ax is None:
         ax = plt.subplots(figsize=(4.5, 4), layout="constrained")[1]
     for i, (name, tree) in enumerate(shown.items()):
-        x, y = (np.ravel(tree["posterior"][parameter].values) for parameter in plane)
+        x, y = (np.ravel(tree["posterior"].data_vars[parameter].values) for parameter in plane)
         at_x, at_y, density = smoothed(x, y)
         ax.contour(at_x, at_y, density, levels=contour_levels(density), colors=f"C{i}", linestyles=["--", "-"])
         ax.plot([], [], color=f"C{i}", label=name)

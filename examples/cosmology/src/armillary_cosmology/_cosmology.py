@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -28,11 +29,11 @@ class Cosmology(NamedTuple):
     -1.0
     """
 
-    omega_b: Float[Array, "*batch"] | float
-    omega_cdm: Float[Array, "*batch"] | float
-    h: Float[Array, "*batch"] | float
-    n_s: Float[Array, "*batch"] | float
-    ln10As: Float[Array, "*batch"] | float
-    w0: Float[Array, "*batch"] | float = -1.0
-    wa: Float[Array, "*batch"] | float = 0.0
-    logT_AGN: Float[Array, "*batch"] | float = 7.8
+    omega_b: Float[Array | np.ndarray, "*batch"] | float
+    omega_cdm: Float[Array | np.ndarray, "*batch"] | float
+    h: Float[Array | np.ndarray, "*batch"] | float
+    n_s: Float[Array | np.ndarray, "*batch"] | float
+    ln10As: Float[Array | np.ndarray, "*batch"] | float
+    w0: Float[Array | np.ndarray, "*batch"] | float = -1.0
+    wa: Float[Array | np.ndarray, "*batch"] | float = 0.0
+    logT_AGN: Float[Array | np.ndarray, "*batch"] | float = 7.8

@@ -126,6 +126,7 @@ def _matrix(spectra: Any, survey: Survey) -> tuple[np.ndarray, tuple[np.ndarray,
         total[i, j] = total[j, i] = spectra
         total[np.arange(num_sources), np.arange(num_sources)] += survey.shape_noise[:, None]
         return total, (i, j)
+    assert survey.lenses is not None  # as `_check_spectra` has seen
     num_lenses = len(survey.lenses)
     num = num_sources + num_lenses
     a, b = (index + num_sources for index in pairs(num_lenses))
@@ -140,7 +141,8 @@ def _matrix(spectra: Any, survey: Survey) -> tuple[np.ndarray, tuple[np.ndarray,
 
 def _check_spectra(spectra: Any, survey: Survey) -> None:
     num_sources, num_ell = len(survey.sources), len(survey.ell)
-    given, expected = {"spectra": spectra}, {"spectra": (len(pairs(num_sources)[0]), num_ell)}
+    given: dict[str, Any] = {"spectra": spectra}
+    expected: dict[str, tuple[int, ...]] = {"spectra": (len(pairs(num_sources)[0]), num_ell)}
     if isinstance(spectra, ThreeByTwoPoint):
         if survey.lenses is None:
             raise ValueError("the spectra are of galaxies too, and the survey has no lenses")

@@ -163,7 +163,10 @@ def power_on_grid(power: Any, cosmology: Cosmology, geometry: Geometry, ell: np.
 def lagrange(t: Array) -> list[Array]:
     """The weights of Lagrange's interpolation at ``t`` from values at -2, -1, 0, 1, 2, 3."""
     taps = np.arange(-2, 4)
-    return [math.prod((t - other) / (tap - other) for other in taps if other != tap) for tap in taps.tolist()]
+    return [
+        functools.reduce(lambda a, b: a * b, ((t - other) / (tap - other) for other in taps if other != tap))
+        for tap in taps.tolist()
+    ]
 
 
 class Table(NamedTuple):

@@ -79,7 +79,7 @@ class SpectraModel:
         self._theories = [jax.jit(partial(self._theory, likelihood)) for likelihood in self.likelihoods]
         self.__name__ = "w0waCDM" if dark_energy else "LCDM"
 
-    def __call__(self, *spectra: Float[Array, "ell n"] | None) -> None:
+    def __call__(self, *spectra: Float[Array | np.ndarray, "ell n"] | None) -> None:
         """The model, of the measured spectra of each likelihood; of none, what they would be.
 
         Raises:
@@ -116,6 +116,7 @@ class SpectraModel:
         survey = likelihood.survey
         fields = {"alignment": survey.sources, "calibration": survey.sources, "source_shift": survey.sources}
         if likelihood.galaxies:
+            assert survey.lenses is not None  # as the likelihood has seen
             fields |= {"bias": survey.lenses, "lens_shift": survey.lenses}
         values = {}
         for name, bins in fields.items():

@@ -147,6 +147,10 @@ def three_by_two_pt_cls(
         geometry = _limber.geometry(cosmology, survey)
         matter = _limber.power_on_grid(power, cosmology, geometry, ell)
         shear = _shear_kernel(geometry, survey, nuisance)
+        # As `_checked` has seen.
+        assert survey.lenses is not None
+        assert nuisance.bias is not None
+        assert nuisance.lens_shift is not None
         n_z = _limber.shifted(survey.z, survey.lenses, nuisance.lens_shift)
         galaxies = nuisance.bias[:, None] * _limber.galaxy_kernel(geometry, n_z)
         i, j = pairs(len(survey.sources))

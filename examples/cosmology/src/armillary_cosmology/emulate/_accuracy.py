@@ -72,7 +72,9 @@ class Accuracy:
 
 
 def accuracy(
-    emulator: Emulator, parameters: Mapping[str, Float[Array, " n"]], spectra: Float[Array, "n bins"]
+    emulator: Emulator,
+    parameters: Mapping[str, Float[Array | np.ndarray, " n"]],
+    spectra: Float[Array | np.ndarray, "n bins"],
 ) -> Accuracy:
     """Compare an emulator with spectra that it was not trained with.
 

@@ -56,7 +56,9 @@ class Emulator(eqx.Module):
     box: Box = eqx.field(static=True)
     log: bool = eqx.field(static=True)
 
-    def __call__(self, parameters: Mapping[str, Any] | Float[Array, "*batch p"]) -> Float[Array, "*batch n"]:
+    def __call__(
+        self, parameters: Mapping[str, Any] | Float[Array | np.ndarray, "*batch p"]
+    ) -> Float[Array, "*batch n"]:
         """The spectra at parameters; differentiable, and of the precision of what comes in.
 
         Args:

@@ -42,8 +42,8 @@ class TrainedEmulator:
 
 def train(
     key: jax.Array,
-    parameters: Mapping[str, Float[Array, " n"]],
-    spectra: Float[Array, "n bins"],
+    parameters: Mapping[str, Float[Array | np.ndarray, " n"]],
+    spectra: Float[Array | np.ndarray, "n bins"],
     *,
     box: Box | None = None,
     log: bool = True,
@@ -53,7 +53,7 @@ def train(
     batch_size: int = 64,
     learning_rate: float | optax.Schedule = 3e-3,
     patience: int | None = None,
-    validation: float | tuple[Mapping[str, Float[Array, " m"]], Float[Array, "m bins"]] = 0.1,
+    validation: float | tuple[Mapping[str, Float[Array | np.ndarray, " m"]], Float[Array | np.ndarray, "m bins"]] = 0.1,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress_bar: bool = False,

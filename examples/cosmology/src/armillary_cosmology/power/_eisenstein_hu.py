@@ -9,7 +9,9 @@ from jaxtyping import Array, Float
 _THETA = 2.7255 / 2.7
 
 
-def log_transfer(omega_b: Float[Array, ""], omega_m: Float[Array, ""], k: Float[np.ndarray, " nk"]) -> Array:
+def log_transfer(
+    omega_b: Float[Array | np.ndarray, ""] | float, omega_m: Float[Array, ""], k: Float[Array | np.ndarray, " nk"]
+) -> Array:
     """Ln of the transfer function of cold dark matter and baryons, with acoustic oscillations, good to some percent.
 
     Eisenstein D.J., Hu W. 1998, ApJ 496, 605, doi:10.1086/305424, equations 2 to 24.

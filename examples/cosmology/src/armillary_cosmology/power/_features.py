@@ -37,7 +37,7 @@ BOOST = (
 )
 
 
-def log_growth(cosmology: Cosmology, z: Float[Array, " nz"]) -> Float[Array, " nz"]:
+def log_growth(cosmology: Cosmology, z: Float[Array | np.ndarray, " nz"]) -> Float[Array, " nz"]:
     """Ln of the linear growth since `EARLY`."""
     growth = growth_factor(cosmology, jnp.append(jnp.asarray(z), EARLY))
     return jnp.log(growth[:-1] / growth[-1])
@@ -59,17 +59,17 @@ def log_known(cosmology: Cosmology, k: Float[np.ndarray, " nk"]) -> Float[Array,
     return log_primordial(c, log_k) + 2 * (log_transfer(c.omega_b, matter, k) - jnp.log(matter))
 
 
-def log_primordial(cosmology: Cosmology, log_k: Float[Array, " nk"]) -> Float[Array, " nk"]:
+def log_primordial(cosmology: Cosmology, log_k: Float[Array | np.ndarray, " nk"]) -> Float[Array, " nk"]:
     """Ln of k times the primordial spectrum, in units of 1e-10.
 
     Args:
         cosmology: of which A_s and n_s are used.
         log_k: ln of wavenumbers in 1/Mpc.
     """
-    return cosmology.ln10As + (cosmology.n_s - 1) * (log_k - math.log(PIVOT)) + log_k
+    return jnp.asarray(cosmology.ln10As + (cosmology.n_s - 1) * (log_k - math.log(PIVOT)) + log_k)
 
 
-def linear_features(cosmology: Cosmology, z: Float[Array, " nz"]) -> dict[str, Float[Array, " nz"]]:
+def linear_features(cosmology: Cosmology, z: Float[Array | np.ndarray, " nz"]) -> dict[str, Float[Array, " nz"]]:
     """The parameters `LINEAR` of one cosmology at redshifts.
 
     The transfer function depends on dark energy by its density before and at recombination, a steep function of w0 + wa
@@ -84,11 +84,11 @@ def linear_features(cosmology: Cosmology, z: Float[Array, " nz"]) -> dict[str, F
     baryons = c.omega_b / (matter * c.h**2)
     log_matter = jnp.log(matter * c.h**2)
     values = (log_matter, jnp.log(baryons), c.h, c.w0, c.w0 + c.wa, jnp.log1p(z), dark(EARLY), dark(1e3))
-    return {name: value + jnp.zeros_like(z) for name, value in zip(LINEAR, values, strict=True)}
+    return {name: jnp.asarray(value) + jnp.zeros_like(z) for name, value in zip(LINEAR, values, strict=True)}
 
 
 def boost_features(
-    cosmology: Cosmology, z: Float[Array, " nz"], growth: Float[Array, " nz"]
+    cosmology: Cosmology, z: Float[Array | np.ndarray, " nz"], growth: Float[Array, " nz"]
 ) -> dict[str, Float[Array, " nz"]]:
     r"""The parameters `BOOST` of one cosmology at redshifts, with ln of the growth to them.
 
@@ -114,4 +114,4 @@ def boost_features(
         c.logT_AGN,
         jnp.minimum(stars, 1.0),
     )
-    return {name: value + jnp.zeros_like(growth) for name, value in zip(BOOST, values, strict=True)}
+    return {name: jnp.asarray(value) + jnp.zeros_like(growth) for name, value in zip(BOOST, values, strict=True)}

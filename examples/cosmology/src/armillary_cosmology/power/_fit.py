@@ -59,7 +59,7 @@ def cosmologies(data: TrainingSet) -> tuple[Cosmology, Cosmology]:
     )
     n_s, ln10As, logT_AGN = np.moveaxis(data.variants, -1, 0)
     shape = data.variants.shape[:2]
-    wide = Cosmology(*(np.broadcast_to(value[:, None], shape) for value in reference))
+    wide = Cosmology(*(np.broadcast_to(np.asarray(value)[:, None], shape) for value in reference))
     return reference, wide._replace(n_s=n_s, ln10As=ln10As, logT_AGN=logT_AGN)
 
 
@@ -110,7 +110,7 @@ def fit(
         trained.emulator.save(directory / f"{name}.npz")
         (directory / f"{name}.checkpoint").unlink()
         emulators.append(trained.emulator)
-    return MatterPower(*emulators)
+    return MatterPower(emulators[0], emulators[1])
 
 
 def held_out_accuracy(power: MatterPower, data: TrainingSet) -> tuple[Accuracy, Accuracy]:
@@ -125,18 +125,18 @@ def held_out_accuracy(power: MatterPower, data: TrainingSet) -> tuple[Accuracy, 
     log_grid = np.log(data.k)
     spectrum = eqx.filter_jit(power.log_spectrum)
     linear, nonlinear = [], []
-    for i, h in enumerate(reference.h):
+    for i, h in enumerate(np.asarray(reference.h)):
         log_k = np.log(power.k * h)
 
         def at(values: np.ndarray, log_k: np.ndarray = log_k, h: float = h) -> np.ndarray:
             return CubicSpline(log_grid, values, axis=-1)(log_k) + 3 * np.log(h)
 
-        one = Cosmology(*(jnp.asarray(value[i]) for value in reference))
+        one = Cosmology(*(jnp.asarray(np.asarray(value)[i]) for value in reference))
         z = jnp.asarray(data.z[i])
         truth = at(data.log_linear[i].astype(np.float64))
         linear.append(np.abs(np.expm1(np.asarray(spectrum(one, z, False)) - truth)).max(axis=0))
         for j in np.flatnonzero(_inside(data.variants[i], tuple(VARIANT))):
-            other = Cosmology(*(jnp.asarray(value[i, j]) for value in wide))
+            other = Cosmology(*(jnp.asarray(np.asarray(value)[i, j]) for value in wide))
             tilt = np.asarray(log_primordial(other, log_k) - log_primordial(one, log_k))
             truth_nl = at(data.log_linear[i].astype(np.float64) + data.log_boost[i, j]) + tilt
             nonlinear.append(np.abs(np.expm1(np.asarray(spectrum(other, z, True)) - truth_nl)).max(axis=0))

@@ -138,7 +138,7 @@ class MatterPower(eqx.Module):
 
     @eqx.filter_jit
     def _one(self, cosmology: Cosmology, nonlinear: bool) -> Float[Array, "nz nk"]:
-        z = jnp.asarray(self.redshifts, cosmology.h.dtype)
+        z = jnp.asarray(self.redshifts, jnp.asarray(cosmology.h).dtype)
         inside = _BOX.contains(_boxed(cosmology))
         return jnp.where(inside, jnp.exp(self.log_spectrum(cosmology, z, nonlinear)), jnp.nan)
 

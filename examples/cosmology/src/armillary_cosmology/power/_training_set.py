@@ -84,20 +84,23 @@ def write_training_set(
         (path / "complete_layout").touch()
     group = zarr.open_group(path, mode="r+")
     _same(path, group, design, attributes)
-    state = np.asarray(group["state"])
-    for i in np.flatnonzero(state == 0):
+    arrays = {name: zarr.open_array(path / name, mode="r+") for name in (*shapes, "state")}
+    state = np.asarray(arrays["state"])
+    for i in map(int, np.flatnonzero(state == 0)):
         try:
             spectra = compute(design.models[i], design.variants[i], design.z[i])
         except Exception as error:  # a model that CAMB cannot do; a defect in what is ours stops at the first
             if not (state == _DONE).any():
                 raise
-            group.attrs["failures"] = {**group.attrs["failures"], str(i): f"{type(error).__name__}: {error}"}
+            failures = group.attrs["failures"]
+            assert isinstance(failures, dict)  # made so above
+            group.attrs["failures"] = {**failures, str(i): f"{type(error).__name__}: {error}"}
             state[i] = _FAILED
         else:
             for name in shapes:
-                group[name][i] = spectra[name]
+                arrays[name][i] = spectra[name]
             state[i] = _DONE
-        group["state"][i] = state[i]
+        arrays["state"][i] = state[i]
         report(int((state != 0).sum()), n)
     return int((state == _FAILED).sum())
 

@@ -53,7 +53,7 @@ def _train(arguments: argparse.Namespace) -> int:
     reports = dict(zip(("linear", "nonlinear"), _fit.held_out_accuracy(power, test), strict=True))
     _write_accuracy(arguments.out, power.k, reports, tuple(len(part.models) for part in (training, validation, test)))
     if arguments.held_out is not None:
-        np.savez_compressed(arguments.held_out, **_sample(test))
+        np.savez_compressed(arguments.held_out, **_sample(test))  # type: ignore[arg-type]
     print((arguments.out / "accuracy.txt").read_text())
     return 0
 

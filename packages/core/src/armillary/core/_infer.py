@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import xarray
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.infer import util
@@ -32,6 +33,7 @@ from ._evidence import Evidence
 from ._kernel import BlackJAXKernel
 from ._provenance import citations, versions
 from ._target import Target
+from .samplers._transport import Transport
 
 _CHAIN_METHODS = ("vectorized", "sequential", "parallel")
 # How many pieces a run is made in by default: as often is there news of it.
@@ -170,11 +172,24 @@ def infer(
         has_bar = dataclasses.is_dataclass(evidence) and hasattr(evidence, "progress_bar")
         if has_bar and progress_bar:
             evidence = dataclasses.replace(evidence, progress_bar=True)
+        samples, log_density = _straightened(kernel, target, positions)
         with _status(progress_bar and not has_bar, f"evidence by {evidence_name}"):
-            tree["evidence"] = evidence_group(evidence(evidence_key, positions, target.log_density), evidence_name)
+            tree["evidence"] = evidence_group(evidence(evidence_key, samples, log_density), evidence_name)
     elif "log_z" in draws.statistics:
         tree["evidence"] = evidence_group(_of_runs(draws.statistics), sampler_name)
     return tree
+
+
+def _straightened(kernel: Any, target: Target, positions: PyTree) -> tuple[PyTree, Callable[[PyTree], jax.Array]]:
+    """The draws and the log-density in the coordinates in which the chains moved, whose ln Z is the same.
+
+    There a posterior with curved degeneracies is nearly normal, and a flow has little to learn.
+    """
+    found = getattr(kernel, "shared", None)
+    if not isinstance(found, Transport):
+        return positions, target.log_density
+    coordinates = jax.vmap(jax.vmap(lambda position: found.inverse(ravel_pytree(position)[0])))(positions)
+    return coordinates, lambda y: target.log_density(target.unravel(found(y))) + found.log_volume
 
 
 def _of_runs(statistics: Mapping[str, Any]) -> Evidence:

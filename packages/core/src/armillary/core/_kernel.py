@@ -126,9 +126,10 @@ class BlackJAXKernel(MCMCKernel):
         self._num_warmup = 0
         self._sample_fn: Callable[..., Any] | None = None
         self._compiled: tuple[Any, list[Any], Callable[..., KernelState]] | None = None
+        self._shared: PyTree = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None}
+        return {**self.__dict__, "_compiled": None, "_shared": None}
 
     @property
     def model(self) -> Callable[..., Any] | None:
@@ -139,6 +140,11 @@ class BlackJAXKernel(MCMCKernel):
     def sampler(self) -> Any:
         """The sampler that was given."""
         return self._sampler
+
+    @property
+    def shared(self) -> Any:
+        """What the sampler's adaptation computed once for all chains, when they began; None if nothing."""
+        return self._shared
 
     @property
     def default_fields(self) -> tuple[str, ...]:
@@ -169,11 +175,12 @@ class BlackJAXKernel(MCMCKernel):
             return self._compiled[2](rng_key, init_params)
         one = partial(self._first, target)
         many = jax.vmap(one, in_axes=(0, None if init_params is None else 0, None))
-        begin, prepared = jax.jit(many if batched else one), self._prepared(target)
+        begin, shared = jax.jit(many if batched else one), self._prepared(target)
 
         def first(rng_key: Array, init_params: PyTree | None) -> KernelState:
-            return begin(rng_key, init_params, prepared)
+            return begin(rng_key, init_params, shared)
 
+        self._shared = None if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(shared)) else shared
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             self._compiled = (about, [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves], first)
         return first(rng_key, init_params)

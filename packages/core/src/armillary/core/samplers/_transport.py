@@ -67,10 +67,23 @@ class Transport(NamedTuple):
 
     def __call__(self, y: Float[Array, " dim"]) -> Float[Array, " dim"]:
         """The position at coordinates ``y``."""
-        rank = len(self.wide)
-        wide = jnp.where(self.wide, y[:rank], 0)
+        return self.mode + self.factor @ (y + self._moved(y))
+
+    def inverse(self, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        """The coordinates of a position."""
+        y = jnp.linalg.solve(self.factor, x - self.mode)
+        return y - self._moved(y)
+
+    @property
+    def log_volume(self) -> Array:
+        """Ln of the volume that a unit of volume in the coordinates is, the same everywhere."""
+        return jnp.linalg.slogdet(self.factor)[1]
+
+    def _moved(self, y: Array) -> Array:
+        """By the wide directions of ``y``, which it leaves where they are."""
+        wide = jnp.where(self.wide, y[: len(self.wide)], 0)
         moved = self.ridge(wide / (1 + (wide / _REACH) ** 8) ** 0.125)
-        return self.mode + self.factor @ (y + jnp.where(_narrow(self.wide, len(y)), moved, 0))
+        return jnp.where(_narrow(self.wide, len(y)), moved, 0)
 
 
 def transport(log_density: Callable[[PyTree], Array], position: PyTree, key: jax.Array) -> Transport:
@@ -98,7 +111,7 @@ def transport(log_density: Callable[[PyTree], Array], position: PyTree, key: jax
     """
     normal_key, key = jax.random.split(key)
     _, unravel = ravel_pytree(position)
-    normal = laplace(log_density, position, normal_key, reach=0.05, growth=3.0)
+    normal = laplace(log_density, position, normal_key, reach=0.02, growth=3.0)
     mode, _ = ravel_pytree(normal.mode)
     dtype, dim = mode.dtype, len(mode)
     variances, axes = jnp.linalg.eigh(normal.covariance)
