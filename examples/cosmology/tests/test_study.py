@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import re
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
 
-from armillary.core import registry
+from armillary.core import Target, registry
 from armillary_cosmology import shear_models, stage_iv
 from armillary_cosmology._contours import contour_levels, contour_sections, plot_contours, smoothed
 from armillary_cosmology._study import demo, save_contours, simulated_data, simulated_likelihood
@@ -174,3 +176,22 @@ def test_the_data_of_the_run_are_those_of_its_script():
     scale = np.sqrt(np.diagonal(likelihood.covariance, axis1=1, axis2=2))
     assert np.max(np.abs(spectra - simulated_data(likelihood, exact)) / scale) < 1e-3
     assert not jax.config.jax_enable_x64
+
+
+@pytest.mark.slow
+def test_the_run_of_three_surveys_has_its_models_and_data():
+    spec = importlib.util.spec_from_file_location("three_surveys", HERE / "three_surveys.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with np.load(HERE / "three_surveys.npz") as stored:
+        spectra = dict(stored)
+    for name, drawn in module.data().items():
+        (likelihood,) = (one for one, of in zip(module.likelihoods, module.SURVEYS, strict=True) if of == name)
+        scale = np.sqrt(np.diagonal(likelihood.covariance, axis1=1, axis2=2))
+        assert np.max(np.abs(spectra[name] - drawn) / scale) < 1e-2
+    for model, dim in ((module.lcdm, 156), (module.w0wacdm, 158)):
+        target = Target.from_numpyro(model, **spectra)
+        assert target.dim == dim
+        value, slope = jax.jit(jax.value_and_grad(target.log_density))(target.unravel(jnp.zeros(dim)))
+        assert np.isfinite(value)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slope))

@@ -33,7 +33,6 @@ from ._evidence import Evidence
 from ._kernel import BlackJAXKernel
 from ._provenance import citations, versions
 from ._target import Target
-from .samplers._transport import Transport
 
 _CHAIN_METHODS = ("vectorized", "sequential", "parallel")
 # How many pieces a run is made in by default: as often is there news of it.
@@ -185,8 +184,8 @@ def _straightened(kernel: Any, target: Target, positions: PyTree) -> tuple[PyTre
 
     There a posterior with curved degeneracies is nearly normal, and a flow has little to learn.
     """
-    found = getattr(kernel, "shared", None)
-    if not isinstance(found, Transport):
+    found: Any = getattr(kernel, "shared", None)
+    if not hasattr(found, "log_volume"):
         return positions, target.log_density
     coordinates = jax.vmap(jax.vmap(lambda position: found.inverse(ravel_pytree(position)[0])))(positions)
     return coordinates, lambda y: target.log_density(target.unravel(found(y))) + found.log_volume

@@ -194,7 +194,9 @@ class Adaptation(NamedTuple):
     ``(algorithm_state, parameters)``, with which sampling goes on by ``sampler.build(target, **parameters)``.
 
     Optional: ``prepare()`` computes what all chains share, once and before they begin; the same whenever it is called.
-    With it the first is ``init(key, position, prepared)``.
+    With it the first is ``init(key, position, prepared)``. Where the chains move in coordinates that all share, it is
+    the map from these as a vector to positions as vectors, with ``inverse`` and a constant ``log_volume``: `infer`
+    then estimates the evidence there.
     """
 
     init: Callable[..., Any]
