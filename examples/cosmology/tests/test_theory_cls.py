@@ -145,6 +145,8 @@ def test_float32_stays_so_and_is_accurate(found):
         assert one.dtype == jnp.float32
         assert np.max(np.abs(one - double)) < 1e-5 * np.max(np.abs(double))
     np.testing.assert_allclose(found.spectra(*single).shear, found.double.shear, rtol=5e-5)
+    with jax.enable_x64(True):
+        assert {one.dtype for one in jax.eval_shape(found.spectra, *single)} == {jnp.dtype(jnp.float32)}
 
 
 def test_cosmic_shear_of_a_batch_is_the_shear_of_each(found, power, x64):

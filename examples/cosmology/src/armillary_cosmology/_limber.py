@@ -103,14 +103,15 @@ def shifted(z: np.ndarray, bins: np.ndarray, shift: Float[Array, " bins"]) -> Fl
     at = jnp.asarray(z, dtype=dtype) - shift[:, None]
     # A spline of a density dips below zero where that is next to nothing.
     moved = jnp.maximum(_spline.evaluate(nodes, jnp.asarray(rows, dtype=dtype), bend, at), 0)
-    return moved / (jnp.sum(moved, axis=-1, keepdims=True) * (z[1] - z[0]))
+    return moved / (jnp.sum(moved, axis=-1, keepdims=True) * float(z[1] - z[0]))
 
 
 def lensing_kernel(geometry: Geometry, n_z: Float[Array, "bins nz"]) -> Float[Array, "bins n"]:
     r"""The kernel of convergence, :math:`\frac{3}{2} \Omega_m (H_0/c)^2 (1+z) \chi \int_z dz' n(z') (1-\chi/\chi')`."""
     above = jnp.asarray(geometry.quadrature.above, n_z.dtype).T
     efficiency = n_z @ above - geometry.distance * ((n_z / geometry.source_distance) @ above)
-    front = 1.5 * geometry.omega_m / _background.HUBBLE_DISTANCE**2 * (1 + geometry.quadrature.z) * geometry.distance
+    z = jnp.asarray(geometry.quadrature.z, n_z.dtype)
+    front = 1.5 * geometry.omega_m / _background.HUBBLE_DISTANCE**2 * (1 + z) * geometry.distance
     return front * efficiency
 
 
@@ -240,7 +241,8 @@ def spectra(
     geometry: Geometry, power: Float[Array, "ell n"], first: Float[Array, "pairs n"], second: Float[Array, "pairs n"]
 ) -> Float[Array, "pairs ell"]:
     r"""Of pairs of kernels, :math:`C_\ell = \int d\chi\, W_1 W_2 P((\ell+1/2)/\chi, z) / \chi^2`."""
-    measure = geometry.quadrature.weights * _background.HUBBLE_DISTANCE / (geometry.rate * geometry.distance**2)
+    weights = jnp.asarray(geometry.quadrature.weights, power.dtype)
+    measure = weights * _background.HUBBLE_DISTANCE / (geometry.rate * geometry.distance**2)
     return (first * second * measure) @ power.T
 
 
