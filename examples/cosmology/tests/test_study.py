@@ -124,6 +124,7 @@ def test_contours_of_several_models_leave_out_those_without_the_parameters(tmp_p
     results = {"LCDM": result("Omega_m", "S_8"), "w0waCDM": result("Omega_m", "S_8", "w0", "wa", seed=1)}
     ax = plot_contours(results, ("w0", "wa"))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["w0waCDM"]
+    assert [line.get_color() for line in ax.get_lines()] == ["C1"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("$w_0$", "$w_a$")
     assert plot_contours(results, ("Omega_m", "S_8"), ax) is ax
     plt.close(ax.figure)

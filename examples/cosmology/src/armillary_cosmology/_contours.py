@@ -79,11 +79,13 @@ def plot_contours(results: Mapping[str, xr.DataTree], plane: tuple[str, str], ax
         raise ValueError(f"plane={plane}: none of {', '.join(results)} has draws of both")
     if ax is None:
         ax = plt.subplots(figsize=(4.5, 4), layout="constrained")[1]
-    for i, (name, tree) in enumerate(shown.items()):
+    for name, tree in shown.items():
+        # The same in every plane.
+        color = f"C{list(results).index(name)}"
         x, y = (np.ravel(tree["posterior"].data_vars[parameter].values) for parameter in plane)
         at_x, at_y, density = smoothed(x, y)
-        ax.contour(at_x, at_y, density, levels=contour_levels(density), colors=f"C{i}", linestyles=["--", "-"])
-        ax.plot([], [], color=f"C{i}", label=name)
+        ax.contour(at_x, at_y, density, levels=contour_levels(density), colors=color, linestyles=["--", "-"])
+        ax.plot([], [], color=color, label=name)
     ax.set_xlabel(_LABELS.get(plane[0], plane[0]))
     ax.set_ylabel(_LABELS.get(plane[1], plane[1]))
     if any(shown):
